@@ -1,0 +1,43 @@
+# make demo    train, evaluate and draw a LESA Mask R-CNN on generated images (CPU or GPU)
+# make test    ruff and pytest
+# make setup   only install
+# VENV=/path   use that environment as it is instead of making .venv
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test setup clean
+
+demo: setup
+	$(BIN)/python tools/demo.py
+
+test: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+ifeq ($(origin VENV),file)
+setup: $(VENV)/.ready
+else
+setup:
+	@$(BIN)/python tools/check_env.py
+endif
+
+$(VENV)/.ready: requirements.txt setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install torch==2.13.0 ninja psutil 'setuptools<81' wheel
+	tools/build_mmcv.sh $(BIN)/python 2.1.0
+	$(PIP) install -r requirements.txt
+	@# A machine without a screen may lack libGL, which only OpenCV's windows need.
+	$(BIN)/python -c 'import cv2' 2>/dev/null \
+	  || $(PIP) install --force-reinstall --no-deps opencv-python-headless==5.0.0.93
+	$(PIP) install --no-build-isolation --no-deps -e .
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

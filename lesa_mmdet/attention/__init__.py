@@ -1,0 +1,15 @@
+"""Exact self-attention over a 2D map, pure PyTorch: no mmcv, mmdet or mmengine here."""
+
+from .flattened import attend_flattened
+from .functional import BACKENDS, attend
+from .positions import fit_table, relative_logits
+from .statistics import similarity_scales
+
+__all__ = [
+    'BACKENDS',
+    'attend',
+    'attend_flattened',
+    'fit_table',
+    'relative_logits',
+    'similarity_scales',
+]

@@ -1,0 +1,63 @@
+"""Relative positions: tables of offsets -> logits of a query towards every row and column."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def fit_table(table: Tensor, size: int) -> Tensor:
+    """Fit a table of relative positions along one axis to a map of another size.
+
+    A smaller map meets a part of the offsets only, so the table is cut around its centre and
+    nothing changes. A larger map meets new offsets: the table is stretched linearly, its
+    centre and its two ends staying where they are.
+
+    Args:
+        table (Tensor): Shape (2N - 1, d), entry ``o + N - 1`` for the offset ``o``.
+        size (int): Size S of the map along the axis.
+
+    Returns:
+        Tensor: Shape (2S - 1, d).
+    """
+    length, fitted = table.shape[0], 2 * size - 1
+    if fitted <= length:
+        start = (length - fitted) // 2
+        return table[start : start + fitted]
+    stretched = F.interpolate(table.t()[None], size=fitted, mode='linear', align_corners=True)
+    return stretched[0].t()
+
+
+def pairwise(table: Tensor) -> Tensor:
+    """Lay a table of offsets out as pairs of places.
+
+    Args:
+        table (Tensor): Shape (2S - 1, d), entry ``o + S - 1`` for the offset ``o``.
+
+    Returns:
+        Tensor: Shape (S, S, d), entry ``[i, j]`` for the offset ``j - i``.
+    """
+    size = (table.shape[0] + 1) // 2
+    place = torch.arange(size, device=table.device)
+    return table[place[None, :] - place[:, None] + size - 1]
+
+
+def relative_logits(q: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of every query towards every row and every column of the map.
+
+    The position logit of query i towards key j is ``row[i, h_j] + col[i, w_j]`` with
+    ``row[i, h] = q_i . height[h - h_i + H - 1]`` and ``col[i, w] = q_i . width[w - w_i + W - 1]``.
+
+    Args:
+        q (Tensor): Queries, shape (B, heads, H * W, d).
+        height (Tensor): Shape (2H - 1, d), of this very H.
+        width (Tensor): Shape (2W - 1, d), of this very W.
+
+    Returns:
+        tuple[Tensor, Tensor]: ``row`` of shape (B, heads, H * W, H) and ``col`` of shape
+        (B, heads, H * W, W).
+    """
+    along_height, along_width = pairwise(height), pairwise(width)
+    q = q.unflatten(2, (along_height.shape[0], along_width.shape[0]))
+    row = torch.einsum('bnhwd,hkd->bnhwk', q, along_height)
+    col = torch.einsum('bnhwd,wkd->bnhwk', q, along_width)
+    return row.flatten(2, 3), col.flatten(2, 3)

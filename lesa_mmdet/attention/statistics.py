@@ -1,0 +1,163 @@
+"""Batch norm of the similarity terms without the similarity matrix.
+
+The softmax drops whatever is constant along the keys, so a batch norm over similarity terms of
+shape (B, heads, HW, HW) comes down to one scale per head and term. In training mode the scale
+needs the variance of the terms, which follows from the moments of queries, keys and position
+tables. All second moments are taken around their means: nothing cancels however large those are.
+"""
+
+from typing import Callable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .positions import pairwise
+
+
+def similarity_scales(
+    norm: _BatchNorm, q: Tensor, k: Tensor, height: Tensor, width: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Scales that give the softmax what the batch norm over both similarity terms gives it.
+
+    In training mode the running statistics of ``norm`` are updated, across processes if it is a
+    ``SyncBatchNorm``, as if it had seen the terms themselves.
+
+    Args:
+        norm (_BatchNorm): Batch norm of 2 * heads channels: content, then position.
+        q (Tensor): Queries, shape (B, heads, H * W, d).
+        k (Tensor): Keys, shape (B, heads, H * W, d).
+        height (Tensor): Table of vertical offsets, shape (2H - 1, d).
+        width (Tensor): Table of horizontal offsets, shape (2W - 1, d).
+
+    Returns:
+        tuple[Tensor, Tensor]: Scale of the content and of the position term, each (heads,).
+    """
+
+    def moments() -> tuple[Tensor, Tensor]:
+        queries, keys = _at_least_float(q), _at_least_float(k)
+        content = content_moments(queries, keys)
+        position = position_moments(queries, _at_least_float(height), _at_least_float(width))
+        return torch.cat((content[0], position[0])), torch.cat((content[1], position[1]))
+
+    batch, _, places, _ = q.shape
+    with torch.autocast(q.device.type, enabled=False):
+        scale = batch_norm_scale(norm, moments, count=batch * places * places)
+    return scale.chunk(2)
+
+
+def content_moments(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of ``q_i . k_j`` over batch, i and j, per head.
+
+    Over i and j the product splits into four uncorrelated parts: mean with mean, mean with
+    deviation (twice) and deviation with deviation.
+
+    Args:
+        q (Tensor): Shape (B, heads, N, d).
+        k (Tensor): Shape (B, heads, N, d).
+
+    Returns:
+        tuple[Tensor, Tensor]: Mean and (biased) variance, each (heads,).
+    """
+    (q_mean, q_cov), (k_mean, k_cov) = _mean_and_covariance(q), _mean_and_covariance(k)
+    image_mean = (q_mean * k_mean).sum(-1)
+    image_var = (
+        torch.einsum('bnd,bnde,bne->bn', k_mean, q_cov, k_mean)
+        + torch.einsum('bnd,bnde,bne->bn', q_mean, k_cov, q_mean)
+        + (q_cov * k_cov).sum((-1, -2))
+    )
+    return image_mean.mean(0), image_var.mean(0) + image_mean.var(0, unbiased=False)
+
+
+def position_moments(q: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of ``row[i, h_j] + col[i, w_j]`` over batch, i and j, per head.
+
+    For one query, row and col vary independently over the keys.
+
+    Args:
+        q (Tensor): Shape (B, heads, H * W, d).
+        height (Tensor): Shape (2H - 1, d).
+        width (Tensor): Shape (2W - 1, d).
+
+    Returns:
+        tuple[Tensor, Tensor]: Mean and (biased) variance, each (heads,).
+    """
+    row_mean, row_cov = _mean_and_covariance(pairwise(height))  # (H, d), (H, d, d)
+    col_mean, col_cov = _mean_and_covariance(pairwise(width))
+    q = q.unflatten(2, (row_mean.shape[0], col_mean.shape[0]))  # (B, heads, H, W, d)
+    batch, _, rows, cols, _ = q.shape
+
+    query_mean = torch.einsum('bnhwd,hd->nbhw', q, row_mean)
+    query_mean = query_mean + torch.einsum('bnhwd,wd->nbhw', q, col_mean)
+    query_mean = query_mean.flatten(1)
+    # E_i[q_i^T cov(h_i) q_i], the second moments of the queries of one row (column) first.
+    by_row = torch.einsum('bnhwd,bnhwe->nhde', q, q)
+    by_col = torch.einsum('bnhwd,bnhwe->nwde', q, q)
+    query_var = (by_row * row_cov).sum((1, 2, 3)) + (by_col * col_cov).sum((1, 2, 3))
+    query_var = query_var / (batch * rows * cols)
+    return query_mean.mean(1), query_var + query_mean.var(1, unbiased=False)
+
+
+def batch_norm_scale(
+    norm: _BatchNorm, moments: Callable[[], tuple[Tensor, Tensor]], count: int
+) -> Tensor:
+    """The factor that ``norm`` puts on each channel, from moments instead of values.
+
+    Args:
+        norm (_BatchNorm): Batch norm of C channels.
+        moments (Callable): Gives mean and biased variance, each (C,); asked only where the
+            batch norm uses the statistics of the batch.
+        count (int): Number of values a channel behind the moments.
+
+    Returns:
+        Tensor: Shape (C,).
+    """
+    if norm.training or norm.running_var is None:
+        mean, var = moments()
+        if norm.training and isinstance(norm, torch.nn.SyncBatchNorm):
+            mean, var, count = _reduce(mean, var, count, norm.process_group)
+        if norm.training and norm.track_running_stats:
+            _update_running_statistics(norm, mean.detach(), var.detach(), count)
+    else:
+        var = norm.running_var
+    scale = (var + norm.eps).rsqrt()
+    if norm.affine:
+        # The softmax cancels the shift. Its gradient is zero, but has to exist: without one
+        # DistributedDataParallel takes the bias for an unused parameter.
+        scale = norm.weight * scale + 0 * norm.bias
+    return scale
+
+
+def _mean_and_covariance(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (..., d) and covariance (..., d, d) of the second last dimension of (..., N, d)."""
+    mean = x.mean(-2)
+    deviation = x - mean.unsqueeze(-2)
+    return mean, deviation.transpose(-1, -2) @ deviation / x.shape[-2]
+
+
+def _at_least_float(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _reduce(mean: Tensor, var: Tensor, count: int, group) -> tuple[Tensor, Tensor, int]:
+    """Moments over all processes of a group, differentiable as SyncBatchNorm's are."""
+    if not dist.is_initialized() or dist.get_world_size(group) == 1:
+        return mean, var, count
+    group = dist.group.WORLD if group is None else group
+    counted = torch.cat((mean * count, mean.new_tensor([count])))
+    *sums, total = all_reduce(counted, group=group).split((mean.numel(), 1))
+    all_mean = sums[0] / total
+    all_var = all_reduce((var + (mean - all_mean) ** 2) * count, group=group) / total
+    return all_mean, all_var, int(total)
+
+
+@torch.no_grad()
+def _update_running_statistics(norm: _BatchNorm, mean: Tensor, var: Tensor, count: int) -> None:
+    norm.num_batches_tracked += 1
+    momentum = norm.momentum
+    if momentum is None:  # cumulative average
+        momentum = 1 / float(norm.num_batches_tracked)
+    norm.running_mean.lerp_(mean.to(norm.running_mean), momentum)
+    norm.running_var.lerp_(var.to(norm.running_var) * (count / max(count - 1, 1)), momentum)

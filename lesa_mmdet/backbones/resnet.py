@@ -1,0 +1,149 @@
+"""ResNet and Wide ResNet whose late stages compute with an operator instead of a convolution."""
+
+from collections.abc import Sequence
+from typing import Optional
+
+from torch import nn
+
+from ..checkpoints import adapt_state_dict
+from ..layers import build_operator
+from ..registry import MODELS, Bottleneck, ResNet
+
+
+@MODELS.register_module()
+class LESA_ResNet(ResNet):
+    """ResNet with an operator in the place of the 3x3 convolutions of some stages.
+
+    With the default arguments the detection backbone of the LESA paper (section 4.2), without
+    deformable convolution: LESA in stages 3 and 4 but for the first block of stage 3. All
+    arguments of mmdet's ``ResNet`` work as there; ``dcn`` and ``stage_with_dcn`` make plain 3x3
+    convolutions and the operator's local term deformable.
+
+    Args:
+        depth (int): Depth, from {50, 101, 152}; 18 and 34 without an operator only.
+        operator (dict, optional): ``type`` and own arguments of the operator, or None for plain
+            convolution. Defaults to ``dict(type='LESA')``.
+        stages_with_operator (Sequence[bool]): Stages that have the operator.
+        first_block_conv (Sequence[bool]): Stages whose first block keeps its convolution.
+        input_size (tuple[int, int]): Nominal image size (H, W) in pixels. The maps for which the
+            operators build their position tables follow from it and the strides.
+        **kwargs: Arguments of mmdet's ``ResNet``.
+
+    Raises:
+        ValueError: If an argument does not fit the others (one sentence each).
+        KeyError: If there is no such depth.
+
+    Example:
+        >>> backbone = LESA_ResNet(depth=50, input_size=(128, 128))
+        >>> [tuple(x.shape) for x in backbone(torch.rand(1, 3, 128, 128))]
+        [(1, 256, 32, 32), (1, 512, 16, 16), (1, 1024, 8, 8), (1, 2048, 4, 4)]
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        *,
+        operator: Optional[dict] = dict(type='LESA'),
+        stages_with_operator: Sequence[bool] = (False, False, True, True),
+        first_block_conv: Sequence[bool] = (True, True, True, False),
+        input_size: tuple[int, int] = (1024, 1024),
+        **kwargs,
+    ) -> None:
+        num_stages = kwargs.get('num_stages', 4)
+        for name, value in (
+            ('stages_with_operator', stages_with_operator),
+            ('first_block_conv', first_block_conv),
+        ):
+            if len(value) < num_stages:
+                raise ValueError(f'{name} needs a value for each of {num_stages} stages: {value}')
+        self.operator = operator
+        self.stages_with_operator = tuple(stages_with_operator)
+        self.first_block_conv = tuple(first_block_conv)
+        self.input_size = tuple(input_size)
+        self._map_size = self._reduced(self.input_size, 4)  # behind the stem
+        super().__init__(depth, **kwargs)
+
+    def make_res_layer(self, **kwargs) -> nn.Module:
+        """Build a stage, then put the operator into its blocks."""
+        stage = len(self.res_layers)
+        layer = super().make_res_layer(**kwargs)
+        replace = self.operator is not None and self.stages_with_operator[stage]
+        if replace and not issubclass(kwargs['block'], Bottleneck):
+            raise ValueError(
+                f'stage {stage + 1} of depth {self.depth} has {kwargs["block"].__name__}s, but an '
+                "operator takes the place of a Bottleneck's 3x3 convolution: use depth 50, 101 "
+                'or 152, or operator=None'
+            )
+        for index, block in enumerate(layer):
+            stride = kwargs['stride'] if index == 0 else 1
+            if replace and not (index == 0 and self.first_block_conv[stage]):
+                self._put_operator(block)
+            self._map_size = self._reduced(self._map_size, stride)
+        return layer
+
+    def _put_operator(self, block: Bottleneck) -> None:
+        block.conv2 = build_operator(
+            self.operator,
+            in_channels=block.planes,
+            out_channels=block.planes,
+            feat_size=self._reduced(self._map_size, block.conv1_stride),
+            stride=block.conv2_stride,
+            dilation=block.dilation,
+            dcn=block.dcn,
+            norm_cfg=block.norm_cfg,
+        )
+        if block.conv2.with_norm:
+            setattr(block, block.norm2_name, nn.Identity())
+
+    @staticmethod
+    def _reduced(size: tuple[int, int], stride: int) -> tuple[int, int]:
+        return tuple(-(-length // stride) for length in size)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        """Take the authors' checkpoints as they are, and none that does not fit."""
+        adapt_state_dict(state_dict, prefix, self)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+class WideBottleneck(Bottleneck):
+    """Bottleneck of the doubled inner width: the same outputs, so half the expansion."""
+
+    expansion = 2
+
+
+@MODELS.register_module()
+class LESA_WRN(LESA_ResNet):
+    """Wide ResNet with an operator: every bottleneck's inner width is doubled, its output is not.
+
+    Args:
+        depth (int): Depth, from {50, 101, 152}.
+        base_channels (int): Base channels of the ResNet of the same outputs.
+        stem_channels (int, optional): Channels of the stem. Defaults to ``base_channels``.
+        **kwargs: See :class:`LESA_ResNet`.
+    """
+
+    arch_settings = {
+        depth: (WideBottleneck, LESA_ResNet.arch_settings[depth][1]) for depth in (50, 101, 152)
+    }
+
+    def __init__(
+        self,
+        depth: int,
+        *,
+        base_channels: int = 64,
+        stem_channels: Optional[int] = None,
+        **kwargs,
+    ) -> None:
+        self._from_scratch = not (kwargs.get('init_cfg') or kwargs.get('pretrained'))
+        super().__init__(
+            depth,
+            base_channels=2 * base_channels,
+            stem_channels=stem_channels or base_channels,
+            **kwargs,
+        )
+
+    def make_res_layer(self, **kwargs) -> nn.Module:
+        """Build a stage; ResNet starts residual branches from zero for plain Bottlenecks only."""
+        if self.zero_init_residual and self._from_scratch:
+            kwargs['init_cfg'] = dict(type='Constant', val=0, override=dict(name='norm3'))
+        return super().make_res_layer(**kwargs)

@@ -1,0 +1,151 @@
+"""The authors' checkpoints, and what becomes of a checkpoint that a backbone is given.
+
+The only place that knows the authors' names.
+"""
+
+import re
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from .attention import fit_table
+
+# Names inside an operator, the authors' and ours.
+_RENAMED = {
+    'rel_height': 'context.height',
+    'rel_width': 'context.width',
+    'relative': 'context.relative',
+    'qkv_transform': 'context.qkv',
+    'bn_qkv': 'context.qkv_norm',
+    'bn_similarity': 'context.similarity_norm',
+    'bn_output': 'context.output_norm',
+    'x_transform.0': 'local.conv',
+    'x_transform.1': 'local.project',
+    'bn_x': 'local.norm',
+    'reasoning.1': 'fusion.conv1',
+    'reasoning.2': 'fusion.norm1',
+    'projection.0': 'fusion.conv2',
+    'projection.1': 'fusion.norm2',
+}
+_OPERATOR_KEY = re.compile(
+    r'^(?P<block>(.*\.)?conv2\.|)(?P<name>'
+    + '|'.join(map(re.escape, _RENAMED))
+    + r')(?P<rest>\..+|)$'
+)
+_TABLES = ('context.height', 'context.width')
+
+
+def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the authors' parameters to ours.
+
+    Args:
+        state_dict (Mapping[str, Tensor]): State dict of an operator, a backbone, a classifier or
+            a detector. Keys may have the prefix ``module.`` (dropped) or ``backbone.`` (kept).
+            Keys that are none of theirs stay as they are, so that the conversion may be repeated.
+
+    Returns:
+        dict[str, Tensor]: The same tensors under our names. The projections' weights, of a 1D
+        convolution there, have the shape of a 2D one; the constant ``flatten_index`` is gone.
+    """
+    converted = {}
+    for key, value in state_dict.items():
+        key = key.removeprefix('module.')
+        match = _OPERATOR_KEY.match(key)
+        if match:
+            key = match['block'] + _RENAMED[match['name']] + match['rest']
+            if match['name'] == 'qkv_transform' and value.dim() == 3:
+                value = value.unsqueeze(-1)
+        if not key.endswith('flatten_index'):
+            converted[key] = value
+    return converted
+
+
+def adapt_state_dict(state_dict: MutableMapping[str, Any], prefix: str, backbone: nn.Module):
+    """Turn the part of a state dict that belongs to a backbone into what the backbone takes.
+
+    Renames the authors' keys, drops the classifier, fits position tables to the backbone's, and
+    replaces positions of another kind. Changes ``state_dict`` in place, as a module's
+    ``_load_from_state_dict`` may, and logs one line for each kind of change.
+
+    Args:
+        state_dict (MutableMapping[str, Any]): A state dict, or the authors' ``{'net': ...}``.
+        prefix (str): Prefix of the backbone's keys in it.
+        backbone (nn.Module): The backbone that is about to load it.
+
+    Raises:
+        ValueError: If anything but positions and classifier does not fit the backbone.
+    """
+    if not prefix and isinstance(state_dict.get('net'), Mapping):
+        given = dict(state_dict['net'])
+        state_dict.clear()
+    else:
+        keys = [key for key in state_dict if key.startswith(prefix)]
+        given = {key[len(prefix) :]: state_dict.pop(key) for key in keys}
+    given = convert_official(given)
+    given = {key: value for key, value in given.items() if not key.startswith('fc.')}
+
+    own = backbone.state_dict()
+    _fit_positions(given, own)
+    _check(given, own, type(backbone).__name__)
+    state_dict.update({prefix + key: value for key, value in given.items()})
+
+
+def _fit_positions(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Give the state dict position tables of the backbone's kind and sizes, in place."""
+    resized, fresh, replaced = [], [], []
+    for key in [key for key in own if key.endswith(_TABLES)]:
+        context = key.rpartition('.')[0]
+        if key not in given:
+            given[key] = own[key]
+            fresh.append(key)
+            if given.pop(f'{context}.relative', None) is not None:
+                _keep_content(given, own, context)
+                replaced.append(context)
+        elif given[key].shape != own[key].shape and given[key].shape[0] % 2:
+            given[key] = fit_table(given[key], (own[key].shape[0] + 1) // 2)
+            resized.append(key)
+    if resized:
+        _log(f'{len(resized)} position tables are fitted to the map sizes of this backbone.')
+    if fresh:
+        _log(f'{len(fresh)} position tables start fresh: the checkpoint has none of this kind.')
+    if replaced:
+        _log(f'{len(replaced)} similarity norms keep their content part; positions start fresh.')
+        _log(f'{len(replaced)} output norms keep the half that belongs to the values.')
+
+
+def _keep_content(given: dict[str, Tensor], own: Mapping[str, Tensor], context: str) -> None:
+    """Keep of an operator with flattened positions what one with decomposed positions has, too."""
+    for leaf in ('weight', 'bias', 'running_mean', 'running_var'):
+        similarity, output = f'{context}.similarity_norm.{leaf}', f'{context}.output_norm.{leaf}'
+        if similarity in given:  # [content, query, key] -> [content, position]
+            heads = given[similarity].shape[0] // 3
+            given[similarity] = torch.cat((given[similarity][:heads], own[similarity][heads:]))
+        if output in given:  # value and its embedding, channel by channel
+            given[output] = given[output][::2]
+
+
+def _check(given: Mapping[str, Any], own: Mapping[str, Tensor], name: str) -> None:
+    optional = 'num_batches_tracked'  # not in checkpoints of old versions of torch
+    problems = {
+        'missing': [key for key in own if key not in given and not key.endswith(optional)],
+        'unexpected': [key for key in given if key not in own],
+        'of another shape': [
+            f'{key} {tuple(given[key].shape)} instead of {tuple(own[key].shape)}'
+            for key in own
+            if key in given and given[key].shape != own[key].shape
+        ],
+    }
+    found = [
+        f'{len(keys)} {problem} ({", ".join(keys[:5])}{", ..." if len(keys) > 5 else ""})'
+        for problem, keys in problems.items()
+        if keys
+    ]
+    if found:
+        raise ValueError(f'the checkpoint does not fit {name}, keys: {"; ".join(found)}')
+
+
+def _log(message: str) -> None:
+    print_log(message, logger='current')

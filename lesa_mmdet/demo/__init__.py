@@ -1,0 +1,1 @@
+"""A demo that trains on a data set it draws itself."""

@@ -1,0 +1,278 @@
+"""A synthetic instance-segmentation data set in COCO format: textured, overlapping shapes.
+
+:func:`draw_image` draws one image with the visible mask of every shape in it, and
+:func:`generate` writes a train and a val split of such images with their annotations.
+"""
+
+import json
+import os
+import pathlib
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+MAX_SHAPES = 7
+MIN_SIDE = 12  # pixels; the side of a square as large as the smallest shape
+MAX_SIDE = 0.62  # share of the image size, small enough that every shape fits at any angle
+# Also keeps a shape above 40 visible pixels: 0.35 * 12 ** 2 = 50.
+MIN_VISIBLE = 0.35
+PLACING_TRIES = 10
+
+TEXTURES = ('stripes', 'checks', 'dots', 'gradient', 'noise')
+SPLITS = ('train', 'val')
+MIN_IMAGE_SIZE = 64
+DRAWING_VERSION = 1  # to be raised when the drawing changes, so that old data sets are rebuilt
+
+
+def _regular_polygon(corners):
+    """Corners of a regular polygon in the unit circle, complex (corners,)."""
+    return np.exp(2j * np.pi * np.arange(corners) / corners)
+
+
+def _cross():
+    arm = np.array([1 - 0.35j, 1 + 0.35j, 0.35 + 0.35j])
+    return np.concatenate([arm * 1j**quarter for quarter in range(4)])
+
+
+def _crescent():
+    tip, centre = np.exp(1j * np.radians(50)), 0.55
+    outer = np.exp(1j * np.linspace(np.angle(tip), 2 * np.pi - np.angle(tip), 48))
+    radius, opening = np.abs(tip - centre), np.angle(tip - centre)
+    inner = centre + radius * np.exp(1j * np.linspace(2 * np.pi - opening, opening, 32))
+    return np.concatenate([outer, inner])
+
+
+def _unit_area(outline):
+    """Scales an outline to area 1, so that size says nothing about the class."""
+    area = np.sum(np.imag(np.conj(outline) * np.roll(outline, -1))) / 2
+    return outline / np.sqrt(area)
+
+
+# Points x + iy: turning an outline is a product with exp(i * angle).
+OUTLINES = {
+    'circle': _unit_area(_regular_polygon(64)),
+    'square': _unit_area(_regular_polygon(4)),
+    'triangle': _unit_area(_regular_polygon(3)),
+    'star': _unit_area(_regular_polygon(10) * np.tile([1, 0.5], 5)),
+    'cross': _unit_area(_cross()),
+    'crescent': _unit_area(_crescent()),
+}
+CLASSES: tuple[str, ...] = tuple(OUTLINES)
+
+
+def _texture(rng, image_size, colour, contrast):
+    """A random two-colour pattern over the whole image.
+
+    Args:
+        rng (np.random.Generator): Source of randomness.
+        image_size (int): Height and width in pixels.
+        colour (np.ndarray): BGR colour (3,), 0 to 255.
+        contrast (float): Largest difference per channel between the two colours.
+
+    Returns:
+        np.ndarray: float32 (H, W, 3), may leave 0 to 255 a little.
+    """
+    rows, columns = np.mgrid[:image_size, :image_size].astype(np.float32)
+    angle, period = rng.uniform(0, 2 * np.pi), rng.uniform(5, 16)
+    u = (np.cos(angle) * columns - np.sin(angle) * rows) * np.float32(2 * np.pi / period)
+    v = (np.sin(angle) * columns + np.cos(angle) * rows) * np.float32(2 * np.pi / period)
+    kind = rng.choice(TEXTURES)
+    if kind == 'stripes':
+        pattern = np.sin(u) > 0
+    elif kind == 'checks':
+        pattern = np.sin(u / 2) * np.sin(v / 2) > 0
+    elif kind == 'dots':
+        pattern = np.cos(u) + np.cos(v) > 0.8
+    elif kind == 'gradient':
+        pattern = (u - u.min()) / np.ptp(u)
+    else:
+        cells = int(np.ceil(image_size / period))
+        grid = rng.random((cells, cells), dtype=np.float32)
+        pattern = cv2.resize(grid, (image_size, image_size), interpolation=cv2.INTER_CUBIC)
+    step = rng.uniform(-contrast, contrast, 3).astype(np.float32)
+    return colour.astype(np.float32) + pattern[..., None].astype(np.float32) * step
+
+
+def _random_shape(rng, image_size):
+    """The class index and bool mask (H, W) of a random shape that lies inside the image."""
+    class_index = int(rng.integers(len(CLASSES)))
+    side = rng.uniform(MIN_SIDE, MAX_SIDE * image_size)
+    outline = OUTLINES[CLASSES[class_index]] * side * np.exp(2j * np.pi * rng.random())
+    points = np.stack([outline.real, outline.imag], axis=1)
+    points += rng.uniform(-points.min(axis=0), image_size - 1 - points.max(axis=0))
+    mask = np.zeros((image_size, image_size), np.uint8)
+    fraction_bits = 4
+    fixed_point = np.rint(points * 2**fraction_bits).astype(np.int32)
+    cv2.fillPoly(mask, [fixed_point], 1, shift=fraction_bits)
+    return class_index, mask.astype(bool)
+
+
+def _has_hole(mask):
+    _, hierarchy = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    return bool(np.any(hierarchy[0, :, 3] >= 0))
+
+
+def _stays_recognisable(visible, full_area):
+    # COCO polygons cannot describe a hole.
+    return visible.sum() >= MIN_VISIBLE * full_area and not _has_hole(visible)
+
+
+def draw_image(rng, image_size):
+    """Draws 1 to 7 textured shapes, later ones over earlier ones, on a textured background.
+
+    A place is refused to a shape that would hide more than 65 % of an earlier one or punch a
+    hole into it; so every shape in the image is in the list, and recognisable.
+
+    Args:
+        rng (np.random.Generator): Source of randomness; the only thing the result depends on
+            besides ``image_size``.
+        image_size (int): Height and width in pixels, at least 64.
+
+    Returns:
+        tuple[np.ndarray, list[tuple[int, np.ndarray]]]: The image, uint8 (H, W, 3) BGR, and per
+        shape its index into ``CLASSES`` and the mask of its visible part, bool (H, W).
+    """
+    image = _texture(rng, image_size, rng.uniform(0, 255, 3), contrast=50)
+    class_indices, full_areas, visible = [], [], []
+    for _ in range(rng.integers(1, MAX_SHAPES + 1)):
+        for _ in range(PLACING_TRIES):
+            class_index, mask = _random_shape(rng, image_size)
+            remaining = [earlier & ~mask for earlier in visible]
+            if all(map(_stays_recognisable, remaining, full_areas)):
+                break
+        else:
+            continue
+        class_indices.append(class_index)
+        full_areas.append(mask.sum())
+        visible = [*remaining, mask]
+        colours = rng.uniform(0, 255, (6, 3))
+        contrast_beneath = np.linalg.norm(colours - image[mask].mean(axis=0), axis=1)
+        colour = colours[contrast_beneath.argmax()]
+        image[mask] = _texture(rng, image_size, colour, contrast=80)[mask]
+    image += rng.uniform(2, 10) * rng.standard_normal(image.shape, dtype=np.float32)
+    return image.clip(0, 255).astype(np.uint8), list(zip(class_indices, visible))
+
+
+def mask_to_polygons(mask):
+    """Outlines a mask without holes.
+
+    Args:
+        mask (np.ndarray): bool (H, W).
+
+    Returns:
+        list[list[float]]: One polygon ``[x0, y0, x1, y1, ...]`` per connected part, in COCO
+        coordinates: pixels, with (0, 0) the corner, not the centre, of the first pixel.
+    """
+    # Contours run through pixel centres. On a doubled mask these lie a quarter of a pixel
+    # within the true edge, so that pycocotools gets the mask back.
+    doubled = mask.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
+    contours, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return [((contour.ravel() + 0.5) / 2).tolist() for contour in contours]
+
+
+def _annotation(annotation_id, image_id, class_index, mask):
+    return {
+        'id': annotation_id,
+        'image_id': image_id,
+        'category_id': class_index + 1,
+        'segmentation': mask_to_polygons(mask),
+        'bbox': [float(value) for value in cv2.boundingRect(mask.astype(np.uint8))],
+        'area': float(mask.sum()),
+        'iscrowd': 0,
+    }
+
+
+def _file_name(index):
+    return f'shapes_{index:06d}.jpg'
+
+
+def _write_text(path, text):
+    """Writes a file whole or not at all."""
+    partial = path.with_name(path.name + '.tmp')
+    partial.write_text(text, encoding='utf-8')
+    os.replace(partial, path)
+
+
+def _write_split(root, split, num_images, image_size, seed):
+    images, annotations = [], []
+    for index in tqdm(range(num_images), desc=f'drawing {split} images'):
+        rng = np.random.default_rng([seed, SPLITS.index(split), index])
+        image, shapes = draw_image(rng, image_size)
+        _, encoded = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        (root / split / _file_name(index)).write_bytes(encoded.tobytes())
+        image_id = index + 1
+        images.append(
+            {
+                'id': image_id,
+                'file_name': _file_name(index),
+                'width': image_size,
+                'height': image_size,
+            }
+        )
+        for class_index, mask in shapes:
+            annotation_id = len(annotations) + 1
+            annotations.append(_annotation(annotation_id, image_id, class_index, mask))
+    coco = {
+        'info': {'description': 'Synthetic shapes of lesa_mmdet'},
+        'licenses': [],
+        'images': images,
+        'annotations': annotations,
+        'categories': [{'id': i, 'name': name} for i, name in enumerate(CLASSES, start=1)],
+    }
+    _write_text(root / 'annotations' / f'{split}.json', json.dumps(coco))
+
+
+def generate(root, *, num_train=600, num_val=150, image_size=192, seed=0) -> pathlib.Path:
+    """Writes the data set, unless ``root`` already holds it complete.
+
+    The same arguments give the same files, byte for byte. Below ``root`` it writes, and on a
+    rebuild replaces, ``{train,val}/shapes_*.jpg``, ``annotations/{train,val}.json`` and, last,
+    ``dataset.json`` with the arguments; it leaves other files alone.
+
+    Args:
+        root (str | os.PathLike): Folder to write to, made when missing.
+        num_train (int): Number of training images, at least 1.
+        num_val (int): Number of validation images, at least 1.
+        image_size (int): Height and width of the images in pixels, at least 64. COCO's large
+            objects (96 x 96 pixels and more) need about 180.
+        seed (int): Seed of the random numbers, at least 0.
+
+    Returns:
+        pathlib.Path: ``root``.
+
+    Raises:
+        ValueError: If a number is not an integer or below its minimum.
+        OSError: If a file cannot be written.
+    """
+    arguments = {
+        'num_train': num_train,
+        'num_val': num_val,
+        'image_size': image_size,
+        'seed': seed,
+    }
+    minimums = {'num_train': 1, 'num_val': 1, 'image_size': MIN_IMAGE_SIZE, 'seed': 0}
+    for name, minimum in minimums.items():
+        value = arguments[name]
+        if not isinstance(value, int) or value < minimum:
+            raise ValueError(f'{name} is {value!r}, but must be an integer of at least {minimum}.')
+
+    root = pathlib.Path(root)
+    stamp, stamp_text = root / 'dataset.json', json.dumps({'version': DRAWING_VERSION, **arguments})
+    counts = dict(zip(SPLITS, (num_train, num_val)))
+    files = [root / split / _file_name(i) for split in SPLITS for i in range(counts[split])]
+    files += [root / 'annotations' / f'{split}.json' for split in SPLITS]
+    stamp_matches = stamp.is_file() and stamp.read_text(encoding='utf-8') == stamp_text
+    if stamp_matches and all(file.is_file() for file in files):
+        return root
+
+    stamp.unlink(missing_ok=True)
+    for split in SPLITS:
+        for stale in (root / split).glob('shapes_*.jpg'):
+            stale.unlink()
+    for folder in (*SPLITS, 'annotations'):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for split in SPLITS:
+        _write_split(root, split, counts[split], image_size, seed)
+    _write_text(stamp, stamp_text)
+    return root

@@ -1,0 +1,6 @@
+"""Operators: what takes the place of a bottleneck's 3x3 convolution."""
+
+from .lesa import LESA, SelfAttention
+from .operator import Operator, build_operator
+
+__all__ = ['LESA', 'Operator', 'SelfAttention', 'build_operator']

@@ -1,0 +1,29 @@
+"""Dynamic fusion: how much context a place takes, channel by channel."""
+
+import torch
+from mmcv.cnn import build_norm_layer
+from torch import Tensor, nn
+
+from ..registry import BaseModule
+
+
+class DynamicFusion(BaseModule):
+    """Weight omega of the context term from both terms (paper, equations 7 and 8).
+
+    Args:
+        channels (int): Channels of each term.
+        norm_cfg (dict): Config of the norms.
+    """
+
+    def __init__(self, channels: int, *, norm_cfg: dict = dict(type='BN')) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(2 * channels, channels, 1, bias=False)
+        self.norm1 = build_norm_layer(norm_cfg, channels)[1]
+        self.conv2 = nn.Conv2d(channels, channels, 1, bias=False)
+        self.norm2 = build_norm_layer(norm_cfg, channels)[1]
+
+    def forward(self, local: Tensor, context: Tensor) -> Tensor:
+        """Omega in (0, 1), of the shape (B, C, H, W) of either term."""
+        both = torch.cat((local, context), dim=1).relu_()
+        hidden = self.norm1(self.conv1(both)).relu_()
+        return self.norm2(self.conv2(hidden)).sigmoid()

@@ -1,0 +1,135 @@
+"""LESA and the self-attention it enhances."""
+
+from typing import Optional
+
+from torch import Tensor
+
+from ..registry import MODELS
+from .context import build_context
+from .fusion import DynamicFusion
+from .local import LocalTerm
+from .operator import Operator
+
+
+@MODELS.register_module()
+class LESA(Operator):
+    """Locally Enhanced Self-Attention: ``local(x) + omega * context(x)`` (paper, section 3).
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output, a multiple of 2 * num_heads.
+        feat_size (tuple[int, int]): (H, W) of the map the position tables are built for. With
+            'decomposed' positions any other map is taken, too.
+        num_heads (int): Heads of the attention and groups of the local convolution.
+        stride (int): Stride of the output.
+        dilation (int): Dilation of the local convolution.
+        position (str): 'decomposed' (detection) or 'flattened' (ImageNet).
+        fusion (str): 'dynamic', or 'static': omega is 1 and the bottleneck's norm follows.
+        dcn (dict, optional): Config of a deformable local convolution.
+        norm_cfg (dict): Config of all norms: a batch norm.
+        **context: Further arguments of the context term: ``backend``.
+
+    Raises:
+        ValueError: If channels and heads do not fit, or position or fusion is unknown.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        feat_size: tuple[int, int],
+        num_heads: int = 8,
+        stride: int = 1,
+        dilation: int = 1,
+        position: str = 'decomposed',
+        fusion: str = 'dynamic',
+        dcn: Optional[dict] = None,
+        norm_cfg: dict = dict(type='BN'),
+        **context,
+    ) -> None:
+        super().__init__(stride)
+        if fusion not in ('dynamic', 'static'):
+            raise ValueError(f"fusion {fusion!r} is unknown; available: 'dynamic', 'static'")
+        if in_channels % num_heads or out_channels % num_heads:
+            raise ValueError(
+                f'in_channels and out_channels have to be multiples of num_heads = {num_heads}, '
+                f'got {in_channels} and {out_channels}'
+            )
+        self.with_norm = fusion == 'dynamic'
+        self.local = LocalTerm(
+            in_channels,
+            out_channels,
+            num_heads=num_heads,
+            dilation=dilation,
+            dcn=dcn,
+            norm_cfg=norm_cfg,
+        )
+        self.context = build_context(
+            position,
+            in_channels,
+            out_channels,
+            feat_size=feat_size,
+            num_heads=num_heads,
+            norm_cfg=norm_cfg,
+            **context,
+        )
+        self.fusion = DynamicFusion(out_channels, norm_cfg=norm_cfg) if self.with_norm else None
+
+    def operate(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) to (B, C_out, H, W)."""
+        local, context = self.local(x), self.context(x)
+        if self.fusion is None:
+            return local + context
+        return local + self.fusion(local, context) * context
+
+
+@MODELS.register_module()
+class SelfAttention(Operator):
+    """The context term alone, the paper's self-attention baseline.
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output, a multiple of 2 * num_heads.
+        feat_size (tuple[int, int]): (H, W) of the map the position tables are built for.
+        num_heads (int): Number of heads.
+        stride (int): Stride of the output.
+        dilation (int): Taken from the convolution it replaces, and without effect: every place
+            is attended to.
+        position (str): 'decomposed' (detection) or 'flattened' (ImageNet).
+        dcn (dict, optional): Likewise without effect: there is no convolution to deform.
+        norm_cfg (dict): Config of all norms: a batch norm.
+        **context: Further arguments of the context term: ``backend``.
+
+    Raises:
+        ValueError: If channels and heads do not fit, or the position is unknown.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        feat_size: tuple[int, int],
+        num_heads: int = 8,
+        stride: int = 1,
+        dilation: int = 1,
+        position: str = 'decomposed',
+        dcn: Optional[dict] = None,
+        norm_cfg: dict = dict(type='BN'),
+        **context,
+    ) -> None:
+        super().__init__(stride)
+        self.context = build_context(
+            position,
+            in_channels,
+            out_channels,
+            feat_size=feat_size,
+            num_heads=num_heads,
+            norm_cfg=norm_cfg,
+            **context,
+        )
+
+    def operate(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) to (B, C_out, H, W)."""
+        return self.context(x)

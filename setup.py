@@ -1,0 +1,38 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = {}
+exec((ROOT / 'lesa_mmdet' / 'version.py').read_text(), VERSION)
+
+setup(
+    name='lesa_mmdet',
+    version=VERSION['__version__'],
+    description='Locally Enhanced Self-Attention (LESA) backbones for mmdetection',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    keywords=['object detection', 'instance segmentation', 'self-attention', 'mmdetection'],
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Science/Research',
+        'Programming Language :: Python :: 3',
+        'Topic :: Scientific/Engineering :: Image Recognition',
+    ],
+    packages=find_packages(include=['lesa_mmdet', 'lesa_mmdet.*']),
+    python_requires='>=3.9',
+    install_requires=[
+        'einops>=0.6',
+        'mmcv>=2.0.0',
+        'mmdet>=3.0.0,<4',
+        'mmengine>=0.7.1,<1',
+        'numpy',
+        'torch>=2.0',
+        'tqdm',
+    ],
+    extras_require={
+        'demo': ['matplotlib', 'opencv-python>=4', 'pycocotools'],
+        'dev': ['hypothesis', 'pre-commit', 'pycocotools', 'pytest', 'ruff'],
+    },
+)
