@@ -23,7 +23,6 @@ def register() -> None:
     CheckpointLoader.register_scheme(prefixes='', loader=load_local_checkpoint, force=True)
     if digit_version(torch.__version__) < digit_version('2.6'):
         return
-    reconstruct = np.empty(0).__reduce__()[0]
     torch.serialization.add_safe_globals(
         [
             HistoryBuffer,
@@ -32,11 +31,14 @@ def register() -> None:
             np.dtype,
             type(np.dtype('float64')),
             type(np.dtype('int64')),
-            # NumPy 2 moved it; files of either version are read by either.
-            (reconstruct, 'numpy.core.multiarray._reconstruct'),
-            (reconstruct, 'numpy._core.multiarray._reconstruct'),
         ]
     )
+    # How NumPy pickles arrays and scalars. NumPy 2 moved it; either version reads files of either.
+    for value in (np.empty(0), np.float64()):
+        rebuild = value.__reduce__()[0]
+        torch.serialization.add_safe_globals(
+            (rebuild, f'numpy.{core}.multiarray.{rebuild.__name__}') for core in ('core', '_core')
+        )
 
 
 def history_buffer_method(owner: Any, name: str) -> Any:
@@ -64,7 +66,7 @@ def load_local_checkpoint(filename: str, map_location: Any = None) -> Any:
     """
     try:
         return load_from_local(filename, map_location)
-    except (FileNotFoundError, torch.OutOfMemoryError):
+    except (FileNotFoundError, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:
         asked_for = re.search(r'GLOBAL (\S+)', str(error))

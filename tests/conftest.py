@@ -1,73 +1,12 @@
-"""Where the data of the tests lies: nothing of it is part of the project."""
-
-import importlib.util
-import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
 ROOT = Path(__file__).parents[1]
-GOLDEN_DIR = Path(os.environ.get('LESA_GOLDEN_DIR', ROOT.parent / 'shared' / 'golden'))
 COCO_ROOT = Path(os.environ.get('LESA_COCO_ROOT', ROOT.parent / 'shared' / 'data' / 'coco_mini'))
-
-
-class GoldenCase:
-    """Inputs, parameters and outputs of the authors' code for one layer or network.
-
-    Attributes:
-        name (str): Name of the case.
-        info (dict): What was built: kind, sizes, ``num_parameters``.
-        arrays (Mapping): Outputs and gradients, by name.
-    """
-
-    def __init__(self, name):
-        self.name = name
-        self.info = json.loads((GOLDEN_DIR / f'{name}.json').read_text())
-        self.arrays = np.load(GOLDEN_DIR / f'{name}.npz')
-        spec = importlib.util.spec_from_file_location('fill', GOLDEN_DIR / 'official_fill.py')
-        self.fill = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self.fill)
-
-    def __repr__(self):
-        return self.name
-
-    def state_dict(self):
-        """Parameters under the authors' names."""
-        filled = self.fill.fill(self.info['shapes'])
-        return {key: torch.from_numpy(value) for key, value in filled.items()}
-
-    def image(self):
-        return torch.from_numpy(self.fill.image(self.info['seed'], self.info['input_shape']))
-
-    def grad_output(self, shape):
-        return torch.from_numpy(self.fill.image(self.info['seed'] + 1, shape))
-
-    def __getitem__(self, key):
-        return torch.from_numpy(self.arrays[key])
-
-    def group(self, prefix):
-        """All arrays whose names start with a prefix, without it."""
-        names = [name for name in self.arrays.files if name.startswith(prefix)]
-        return {name[len(prefix) :]: self[name] for name in names}
-
-
-def golden_cases(kind):
-    """The cases of a kind ('layer', 'backbone', 'classifier') as pytest parameters."""
-    names = sorted(path.stem for path in GOLDEN_DIR.glob(f'{kind}_*.json'))
-    if names:
-        return [pytest.param(GoldenCase(name), id=name) for name in names]
-    reason = f'no {kind} goldens in {GOLDEN_DIR}: set LESA_GOLDEN_DIR'
-    return [pytest.param(None, marks=pytest.mark.skip(reason=reason))]
-
-
-def assert_close_to_largest(actual, expected, tolerance, message=''):
-    """Compare to a tolerance relative to the largest magnitude that is expected."""
-    assert actual.shape == expected.shape, message
-    error, largest = (actual - expected).abs().max().item(), expected.abs().max().item()
-    assert error <= tolerance * largest, f'{message}: off by {error}, largest value {largest}'
 
 
 @pytest.fixture(scope='session')
@@ -76,3 +15,26 @@ def coco_root():
     if not (COCO_ROOT / 'annotations' / 'instances_val2017_mini.json').is_file():
         pytest.skip(f'no COCO images in {COCO_ROOT}: set LESA_COCO_ROOT')
     return COCO_ROOT
+
+
+@pytest.fixture
+def run():
+    """Run a command of the repository as a user would; fails with its output."""
+
+    def run_command(*command, succeeds=True, **env):
+        command = [str(part) for part in command]
+        if command[0].endswith('.py'):
+            command.insert(0, sys.executable)
+        path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+        result = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, 'PATH': path, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert (result.returncode == 0) == succeeds, result.stdout[-5000:]
+        return result.stdout
+
+    return run_command

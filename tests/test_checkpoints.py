@@ -2,7 +2,6 @@ import logging
 
 import pytest
 import torch
-from conftest import assert_close_to_largest, golden_cases
 from mmdet.registry import MODELS
 from mmengine.logging import MMLogger
 from mmengine.runner import load_checkpoint
@@ -10,6 +9,8 @@ from mmengine.runner import load_checkpoint
 from lesa_mmdet import LESA_WRN, LESA_ResNet
 from lesa_mmdet.attention import fit_table
 from lesa_mmdet.checkpoints import convert_official
+
+from golden import assert_close_to_largest, golden_cases
 
 OFFICIAL = {
     'context.height': 'rel_height',

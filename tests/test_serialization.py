@@ -33,11 +33,13 @@ def test_what_mmengine_saves_is_loaded(tmp_path):
     for value in (0.5, np.float64(0.25), 3):
         hub.update_scalar('train/loss', float(value), count=2)
     hub.update_info('epoch', 3)
+    hub.update_info('best_score', np.float64(0.25))
     checkpoint = torch.load(save(hub.state_dict(), tmp_path / 'epoch_3.pth'))
     buffer = checkpoint['more']['log_scalars']['train/loss']
     assert isinstance(buffer, HistoryBuffer)
     assert buffer.mean() == pytest.approx(sum((0.5, 0.25, 3)) / 6)
     assert buffer.statistics('max') == 3
+    assert checkpoint['more']['runtime_info']['best_score'] == 0.25
 
 
 @pytest.mark.parametrize(

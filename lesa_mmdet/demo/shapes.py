@@ -4,6 +4,7 @@
 :func:`generate` writes a train and a val split of such images with their annotations.
 """
 
+import colorsys
 import json
 import os
 import pathlib
@@ -12,11 +13,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-MAX_SHAPES = 7
-MIN_SIDE = 12  # pixels; the side of a square as large as the smallest shape
+MAX_SHAPES = 5
+MIN_SIDE = 16  # pixels; the side of a square as large as the smallest shape
 MAX_SIDE = 0.62  # share of the image size, small enough that every shape fits at any angle
-# Also keeps a shape above 40 visible pixels: 0.35 * 12 ** 2 = 50.
-MIN_VISIBLE = 0.35
+MIN_VISIBLE = 0.5
 PLACING_TRIES = 10
 
 TEXTURES = ('stripes', 'checks', 'dots', 'gradient', 'noise')
@@ -94,6 +94,14 @@ def _texture(rng, image_size, colour, contrast):
     return colour.astype(np.float32) + pattern[..., None].astype(np.float32) * step
 
 
+def _colours(rng, count, hue, saturation):
+    """Random colours, BGR (count, 3), 0 to 255, of a hue up to a twelfth of the circle away."""
+    hues = (hue + rng.uniform(-1, 1, count) / 12) % 1
+    saturations, values = rng.uniform(*saturation, count), rng.uniform(0.4, 1, count)
+    rgb = [colorsys.hsv_to_rgb(*hsv) for hsv in zip(hues, saturations, values)]
+    return 255 * np.array(rgb)[:, ::-1]
+
+
 def _random_shape(rng, image_size):
     """The class index and bool mask (H, W) of a random shape that lies inside the image."""
     class_index = int(rng.integers(len(CLASSES)))
@@ -119,9 +127,9 @@ def _stays_recognisable(visible, full_area):
 
 
 def draw_image(rng, image_size):
-    """Draws 1 to 7 textured shapes, later ones over earlier ones, on a textured background.
+    """Draws 1 to 5 textured shapes, later ones over earlier ones, on a textured background.
 
-    A place is refused to a shape that would hide more than 65 % of an earlier one or punch a
+    A place is refused to a shape that would hide more than half of an earlier one or punch a
     hole into it; so every shape in the image is in the list, and recognisable.
 
     Args:
@@ -133,7 +141,8 @@ def draw_image(rng, image_size):
         tuple[np.ndarray, list[tuple[int, np.ndarray]]]: The image, uint8 (H, W, 3) BGR, and per
         shape its index into ``CLASSES`` and the mask of its visible part, bool (H, W).
     """
-    image = _texture(rng, image_size, rng.uniform(0, 255, 3), contrast=50)
+    (background,) = _colours(rng, 1, rng.random(), saturation=(0, 0.3))
+    image = _texture(rng, image_size, background, contrast=50)
     class_indices, full_areas, visible = [], [], []
     for _ in range(rng.integers(1, MAX_SHAPES + 1)):
         for _ in range(PLACING_TRIES):
@@ -146,10 +155,11 @@ def draw_image(rng, image_size):
         class_indices.append(class_index)
         full_areas.append(mask.sum())
         visible = [*remaining, mask]
-        colours = rng.uniform(0, 255, (6, 3))
+        # A class tends to a colour: learning starts there, and overlapping bands need the outline.
+        colours = _colours(rng, 6, class_index / len(CLASSES), saturation=(0.4, 1))
         contrast_beneath = np.linalg.norm(colours - image[mask].mean(axis=0), axis=1)
         colour = colours[contrast_beneath.argmax()]
-        image[mask] = _texture(rng, image_size, colour, contrast=80)[mask]
+        image[mask] = _texture(rng, image_size, colour, contrast=60)[mask]
     image += rng.uniform(2, 10) * rng.standard_normal(image.shape, dtype=np.float32)
     return image.clip(0, 255).astype(np.uint8), list(zip(class_indices, visible))
 

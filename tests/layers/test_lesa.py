@@ -1,11 +1,12 @@
 import pytest
 import torch
-from conftest import assert_close_to_largest, golden_cases
 from mmdet.registry import MODELS
 
 from lesa_mmdet import LESA, SelfAttention
 from lesa_mmdet.attention import BACKENDS
 from lesa_mmdet.checkpoints import convert_official
+
+from golden import assert_close_to_largest, golden_cases
 
 DCN = dict(type='DCN', deform_groups=1)
 

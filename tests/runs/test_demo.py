@@ -1,0 +1,55 @@
+"""The demo and its config, cut short."""
+
+import json
+import math
+import socket
+
+import pytest
+
+from lesa_mmdet.demo.shapes import generate
+
+pytestmark = pytest.mark.slow
+
+CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
+FEW = ('train_cfg.max_epochs=1', 'train_dataloader.dataset.indices=16')
+
+
+def test_demo_trains_evaluates_and_draws(run, tmp_path):
+    work_dir = tmp_path / 'demo'
+    out = run('tools/demo.py', '--work-dir', work_dir, '--cfg-options', *FEW)
+    assert 'Average Precision  (AP) @[ IoU=0.50:0.95' in out
+    assert 'bbox AP 0.' in out and 'tools/dist_train.sh configs/mask_rcnn/' in out
+    for name in ('detections.png', 'curves.png', 'epoch_1.pth'):
+        assert (work_dir / name).stat().st_size > 10_000
+        assert str(work_dir / name) in out
+
+
+def test_two_processes_train_and_test_as_one(run, tmp_path):
+    root = generate(tmp_path / 'shapes', num_train=16, num_val=6)
+    data = [f'{split}_dataloader.dataset.data_root={root}/' for split in ('train', 'val', 'test')]
+    data += [f'{split}_evaluator.ann_file={root}/annotations/val.json' for split in ('val', 'test')]
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = str(probe.getsockname()[1])
+    env = {'PORT': port, 'OMP_NUM_THREADS': '1'}
+    train = ('--cfg-options', *FEW, 'default_hooks.logger.interval=1', *data)
+    out = run('tools/dist_train.sh', CONFIG, 2, '--work-dir', tmp_path / 'two', *train, **env)
+    assert 'Distributed training: True' in out and 'GPU number: 2' in out
+    log = next((tmp_path / 'two').glob('*/vis_data/scalars.json')).read_text().splitlines()
+    losses = [entry['loss'] for entry in map(json.loads, log) if 'loss' in entry]
+    # 16 images in batches of 4 in 2 processes.
+    assert len(losses) == 2 and all(map(math.isfinite, losses))
+
+    checkpoint = tmp_path / 'two' / 'epoch_1.pth'
+    metrics = []
+    for processes in (1, 2):
+        work_dir = tmp_path / f'test{processes}'
+        run(
+            *('tools/dist_test.sh', CONFIG, checkpoint, processes, '--work-dir', work_dir),
+            *('--cfg-options', *data),
+            **env,
+        )
+        metrics.append(json.loads(next(work_dir.glob('*/*.json')).read_text()))
+    for key in metrics[0]:
+        if 'mAP' in key:
+            assert metrics[0][key] == metrics[1][key]

@@ -1,0 +1,34 @@
+"""Write a checkpoint of the authors under this package's names, for keeping."""
+
+from argparse import ArgumentParser
+from collections.abc import Mapping
+
+import torch
+from mmengine.runner import CheckpointLoader, save_checkpoint
+
+from lesa_mmdet.checkpoints import convert_official
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('source', help="the authors' ImageNet ({'net': ...}) or detector file")
+    parser.add_argument('target', help='file to write: {"meta": ..., "state_dict": ...}')
+    args = parser.parse_args()
+
+    checkpoint = CheckpointLoader.load_checkpoint(args.source, map_location='cpu')
+    state_dict = next(
+        (checkpoint[key] for key in ('state_dict', 'net') if key in checkpoint), checkpoint
+    )
+    if not state_dict or not all(isinstance(value, torch.Tensor) for value in state_dict.values()):
+        raise ValueError(
+            f"{args.source} has no weights under 'net' or 'state_dict', only {list(checkpoint)}"
+        )
+    converted = convert_official(state_dict)
+    renamed = len(set(converted) - set(state_dict))
+    meta = checkpoint.get('meta', {}) if isinstance(checkpoint.get('meta'), Mapping) else {}
+    save_checkpoint({'meta': meta, 'state_dict': converted}, args.target)
+    print(f'{args.target}: {len(converted)} tensors, {renamed} of them renamed')
+
+
+if __name__ == '__main__':
+    main()
