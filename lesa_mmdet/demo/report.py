@@ -84,7 +84,7 @@ def draw_detections(
         num_images (int): Number of images, evenly spread over the data set.
         score_thr (float): Detections below are left out.
     """
-    visualizer = DetLocalVisualizer()
+    visualizer = DetLocalVisualizer(alpha=0.4)
     visualizer.dataset_meta = dataset.metainfo
     columns = []
     for index in np.linspace(0, len(dataset) - 1, num_images).astype(int):
@@ -92,6 +92,7 @@ def draw_detections(
         image = mmcv.imread(sample.img_path, channel_order='rgb')
         detected = inference_detector(model, sample.img_path)
         detected.gt_instances = sample.gt_instances
+        detected.gt_instances.bboxes = detected.gt_instances.bboxes.tensor
         visualizer.add_datasample(
             str(index), image, detected, draw_gt=True, draw_pred=True, pred_score_thr=score_thr
         )
