@@ -3,7 +3,7 @@
 import runpy
 import sys
 import warnings
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,12 +38,14 @@ def run_tool(name: str) -> None:
     # mmengine imports it once for every base file.
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
     if not {'-h', '--help'} & set(sys.argv):
-        cfg, launcher = _parse_config()
+        args, cfg = _parse_arguments(name)
         try:
             check_files(cfg, name)
+            if name == 'test':
+                _check_exists(args.checkpoint, 'checkpoint', 'train one with tools/train.py')
         except FileNotFoundError as error:
             sys.exit(f'error: {error}')
-        if launcher == 'pytorch' and not torch.cuda.is_available():
+        if args.launcher == 'pytorch' and not torch.cuda.is_available():
             _join_on_cpu(cfg)
     runpy.run_path(str(find_mmdet_tool(f'{name}.py')), run_name='__main__')
 
@@ -103,16 +105,18 @@ def _dicts_with(node: Any, key: str) -> Iterator[Mapping[str, Any]]:
             yield from _dicts_with(child, key)
 
 
-def _parse_config() -> tuple[Config, str]:
-    """The config that mmdet's tool is about to load, and its launcher."""
+def _parse_arguments(tool: str) -> tuple[Namespace, Config]:
+    """What mmdet's tool is about to be told, and the config it is about to load."""
     parser = ArgumentParser()
     parser.add_argument('config')
+    if tool == 'test':
+        parser.add_argument('checkpoint')
     parser.add_argument('--launcher', default='none')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     args, _ = parser.parse_known_args()
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options)
-    return cfg, args.launcher
+    return args, cfg
 
 
 def _join_on_cpu(cfg: Config) -> None:

@@ -77,6 +77,12 @@ def test_one_sentence_before_anything_is_built(arguments, run, tmp_path):
     assert 'Traceback' not in out
 
 
+def test_missing_checkpoint(cfg, run, tmp_path):
+    cfg.dump(tmp_path / 'config.py')
+    out = run('tools/test.py', tmp_path / 'config.py', tmp_path / 'gone.pth', succeeds=False)
+    assert f'error: checkpoint: {tmp_path}/gone.pth does not exist; train one' in out
+
+
 def test_help_is_mmdets(run):
     assert '--auto-scale-lr' in run('tools/train.py', '--help')
 

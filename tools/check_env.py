@@ -12,6 +12,7 @@ NEEDED = {
     'pycocotools': 'pip install pycocotools',
     'hypothesis': 'pip install hypothesis',
     'pytest': 'pip install pytest',
+    'ruff': 'pip install ruff',
     'lesa_mmdet': 'pip install --no-build-isolation --no-deps -e .',
 }
 
