@@ -19,7 +19,7 @@ demo: setup
 test: setup
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 ifeq ($(origin VENV),file)
 setup: $(VENV)/.ready

@@ -34,7 +34,8 @@ def main() -> None:
     train = [sys.executable, 'tools/train.py', CONFIG, '--work-dir', str(args.work_dir)]
     train += [*resume(args.work_dir, cfg.train_cfg.max_epochs), *of_train]
     print('$', ' '.join(train), flush=True)
-    trained = subprocess.run(train)
+    # The operations of so small a model are not worth sharing between threads.
+    trained = subprocess.run(train, env={'OMP_NUM_THREADS': '1', **os.environ})
     if trained.returncode:
         sys.exit(trained.returncode)
     report(args.work_dir)

@@ -1,75 +1,139 @@
-"""Exact attention in linear memory, plain PyTorch: one block of queries at a time."""
+"""Exact attention in linear memory, plain PyTorch: a block of queries of all heads at a time.
+
+To PyTorch each loop is one operator, so that a compiler takes it as it is.
+"""
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-# Scratch of one block of similarities in bytes: about what a core's cache holds.
-BLOCK_BYTES = 1 << 21
+# One block of similarities in bytes: on a CPU what fits into the caches, on a GPU what a launch
+# is worth.
+BLOCK_BYTES = {'cpu': 1 << 22, 'cuda': 1 << 28}
+# Queries of a block are a multiple of what a matrix product takes at once.
+QUERIES = 16
 
 
 def attend_chunked(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
     """Attention over blocks of queries; the backward pass computes each block again.
 
     Takes and returns what :func:`lesa_mmdet.attention.attend` does. Memory beside inputs and
-    outputs: two blocks of similarities.
+    outputs: two blocks of similarities. Half precision is computed in float32.
     """
     return _ChunkedAttention.apply(q, k, v, row, col)
 
 
 class _ChunkedAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
-        ctx.save_for_backward(q, k, v, row, col)
-        # Values lie channel by channel, as the maps they are views of.
-        out = torch.empty_like(v.transpose(-1, -2), memory_format=torch.contiguous_format)
-        out = out.transpose(-1, -2)
-        with torch.autocast(q.device.type, enabled=False):
-            for head in zip(*_heads(q, k, v, row, col, out)):
-                _forward_of_head(*head)
-        return out
+    def forward(ctx, *inputs: Tensor) -> Tensor:
+        ctx.save_for_backward(*inputs)
+        return torch.ops.lesa_mmdet.attend_chunked(*inputs)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_out: Tensor) -> tuple[Tensor, ...]:
-        inputs = ctx.saved_tensors
-        grads = tuple(torch.zeros_like(x, memory_format=torch.contiguous_format) for x in inputs)
-        with torch.autocast(grad_out.device.type, enabled=False):
-            for head in zip(*_heads(*inputs, grad_out, *grads)):
-                _backward_of_head(*head)
-        return grads
+        return _ChunkedAttentionBackward.apply(grad_out, *ctx.saved_tensors)
 
 
-def _forward_of_head(q, k, v, row, col, out):
-    for block in _blocks(k.shape[0], k.element_size()):
-        out[block] = _weights(q[block], k, row[block], col[block]) @ v
+class _ChunkedAttentionBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return torch.ops.lesa_mmdet.attend_chunked_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> None:
+        raise RuntimeError(
+            "attention backend 'chunked' can be differentiated once; "
+            "backend 'reference' any number of times"
+        )
 
 
-def _backward_of_head(q, k, v, row, col, grad_out, grad_q, grad_k, grad_v, grad_row, grad_col):
-    rows, cols = row.shape[-1], col.shape[-1]
-    for block in _blocks(k.shape[0], k.element_size()):
-        weights = _weights(q[block], k, row[block], col[block])
-        grad_v.addmm_(weights.t(), grad_out[block])
-        grad_weights = grad_out[block] @ v.t()
-        grad_logits = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
-        grad_q[block] = grad_logits @ k
-        grad_k.addmm_(grad_logits.t(), q[block])
-        grad_map = grad_logits.unflatten(-1, (rows, cols))
-        torch.sum(grad_map, -1, out=grad_row[block])
-        torch.sum(grad_map, -2, out=grad_col[block])
+def _forward(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
+    out = _empty_output(q, k, v, row, col)
+    with torch.autocast(q.device.type, enabled=False):
+        for *image, image_out in zip(q, k, v, row, col, out):
+            _forward_of_image(*map(_at_least_float, image), image_out)
+    return out
 
 
-def _weights(q: Tensor, k: Tensor, row: Tensor, col: Tensor) -> Tensor:
-    """Softmax weights (n, HW) of a block of n queries of one head."""
-    logits = (row[:, :, None] + col[:, None, :]).flatten(1)
-    return logits.addmm_(q, k.t()).softmax(-1)
+def _backward(
+    grad_out: Tensor, q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor
+) -> tuple[Tensor, ...]:
+    grads = _empty_gradients(grad_out, q, k, v, row, col)
+    with torch.autocast(q.device.type, enabled=False):
+        for images in zip(grad_out, q, k, v, row, col, *grads):
+            inputs, image_grads = images[:6], images[6:]
+            _backward_of_image(*map(_at_least_float, inputs), *image_grads)
+    return grads
 
 
-def _heads(*tensors: Tensor) -> list[Tensor]:
-    """(B * heads, N, d) of tensors (B, heads, N, d), a view wherever one exists."""
-    return [x.flatten(0, 1) for x in tensors]
+def _forward_of_image(q, k, v, row, col, out):
+    blocks, scratch = _blocks(q)
+    for block in blocks:
+        weights = _weights(q[:, block], k, row[:, block], col[:, block], scratch)
+        out[:, block] = weights @ v
 
 
-def _blocks(places: int, element_size: int) -> list[slice]:
-    size = max(1, BLOCK_BYTES // (places * element_size))
-    return [slice(start, start + size) for start in range(0, places, size)]
+def _backward_of_image(grad_out, q, k, v, row, col, grad_q, grad_k, grad_v, grad_row, grad_col):
+    blocks, scratch = _blocks(q)
+    more_scratch = torch.empty_like(scratch)
+    sum_k = torch.zeros_like(k, memory_format=torch.contiguous_format)
+    sum_v = torch.zeros_like(v, memory_format=torch.contiguous_format)
+    for block in blocks:
+        weights = _weights(q[:, block], k, row[:, block], col[:, block], scratch)
+        sum_v.baddbmm_(weights.mT, grad_out[:, block])
+        grad = more_scratch[: weights.numel()].view_as(weights)
+        torch.bmm(grad_out[:, block], v.mT, out=grad)
+        torch.ops.aten._softmax_backward_data(
+            grad, weights, -1, weights.dtype, grad_input=grad
+        )
+        grad_q[:, block] = grad @ k
+        sum_k.baddbmm_(grad.mT, q[:, block])
+        grad_map = grad.unflatten(-1, (row.shape[-1], col.shape[-1]))
+        grad_row[:, block] = grad_map.sum(-1)
+        grad_col[:, block] = grad_map.sum(-2)
+    grad_k.copy_(sum_k)
+    grad_v.copy_(sum_v)
+
+
+def _weights(q: Tensor, k: Tensor, row: Tensor, col: Tensor, scratch: Tensor) -> Tensor:
+    """Softmax weights (heads, n, H * W) of a block of n queries, in the scratch."""
+    shape = *row.shape, col.shape[-1]
+    logits = scratch[: row.numel() * col.shape[-1]].view(shape)
+    torch.add(row[..., :, None], col[..., None, :], out=logits)
+    logits = logits.flatten(-2).baddbmm_(q, k.mT)
+    return torch.softmax(logits, -1, out=logits)
+
+
+def _blocks(q: Tensor) -> tuple[list[slice], Tensor]:
+    """Blocks of the queries (heads, H * W, d) of an image, and scratch for the largest."""
+    heads, places, _ = q.shape
+    row_bytes = heads * places * q.element_size()
+    size = max(1, BLOCK_BYTES.get(q.device.type, BLOCK_BYTES['cpu']) // (QUERIES * row_bytes)) * QUERIES
+    size = min(size, places)
+    blocks = [slice(start, start + size) for start in range(0, places, size)]
+    return blocks, q.new_empty(heads * size * places)
+
+
+def _at_least_float(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _empty_output(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
+    # In the memory order of the values: those of a map may lie channel by channel.
+    return torch.empty_like(v)
+
+
+def _empty_gradients(grad_out: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    return tuple(x.new_empty(x.shape) for x in inputs)
+
+
+_INPUTS = 'Tensor q, Tensor k, Tensor v, Tensor row, Tensor col'
+_library = torch.library.Library('lesa_mmdet', 'DEF')
+_library.define(f'attend_chunked({_INPUTS}) -> Tensor')
+_library.define(
+    f'attend_chunked_backward(Tensor grad_out, {_INPUTS})'
+    ' -> (Tensor, Tensor, Tensor, Tensor, Tensor)'
+)
+_library.impl('attend_chunked', _forward, 'CompositeExplicitAutograd')
+_library.impl('attend_chunked_backward', _backward, 'CompositeExplicitAutograd')
+_library.impl('attend_chunked', _empty_output, 'Meta')
+_library.impl('attend_chunked_backward', _empty_gradients, 'Meta')

@@ -1,14 +1,25 @@
 """``attend``: the one entrance to exact attention with decomposed 2D positions."""
 
+import importlib.util
+import math
+import os
+from typing import Callable
+
+import torch
 from torch import Tensor
 
 from .chunked import attend_chunked
 from .reference import attend_reference
 
+# Backends of every device; 'triton' joins them on a GPU.
 BACKENDS = {'reference': attend_reference, 'chunked': attend_chunked}
 
 # Up to this many places a head the similarity matrix is no larger than queries, keys and values.
 DENSE_PLACES = 256
+
+HOST_MEMORY = (
+    os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') if hasattr(os, 'sysconf') else math.inf
+)
 
 
 def attend(
@@ -16,7 +27,8 @@ def attend(
 ) -> Tensor:
     """Self-attention over a 2D map: softmax over j of ``q_i . k_j + row[i, h_j] + col[i, w_j]``.
 
-    The dot product is not divided by sqrt(d): a scale, if wanted, is folded into the inputs.
+    The dot product is not divided by sqrt(d): a scale, if wanted, is folded into the inputs. All
+    tensors have one dtype; the softmax is computed in float32 or wider.
 
     Args:
         q (Tensor): Queries, shape (B, heads, H * W, d), places in row-major order.
@@ -24,31 +36,26 @@ def attend(
         v (Tensor): Values, shape (B, heads, H * W, dv).
         row (Tensor): Logits of each query towards each row, shape (B, heads, H * W, H).
         col (Tensor): Logits of each query towards each column, shape (B, heads, H * W, W).
-        backend (str): A name in ``BACKENDS``, or 'auto': by size.
+        backend (str): A name in :func:`available_backends`, or 'auto': by device and size.
 
     Returns:
-        Tensor: Shape (B, heads, H * W, dv).
+        Tensor: Shape (B, heads, H * W, dv), in the memory order of v.
 
     Raises:
-        ValueError: If the backend is unknown or the shapes do not belong together.
+        ValueError: If the backend is unknown or not available for this device, or shapes, dtypes
+            or devices do not belong together.
+        MemoryError: If the backend 'reference' needs more memory than the device has.
     """
-    _check(q, k, v, row, col)
+    _check(q=q, k=k, v=v, row=row, col=col)
+    backends = available_backends(q.device)
     if backend == 'auto':
-        backend = 'reference' if q.shape[2] <= DENSE_PLACES else 'chunked'
-    if backend not in BACKENDS:
+        backend = _choose(q, v, backends)
+    if backend not in backends:
+        known = 'unknown' if backend != 'triton' else f'not available for tensors on {q.device.type}'
         raise ValueError(
-            f'attention backend {backend!r} is unknown; available: auto, {", ".join(BACKENDS)}'
+            f'attention backend {backend!r} is {known}; available: auto, {", ".join(backends)}'
+            + (' (triton needs a GPU, torch >= 2.4 and the package triton)' * (backend == 'triton'))
         )
-    return BACKENDS[backend](q, k, v, row, col)
-
-
-def _check(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> None:
-    shapes = {name: tuple(x.shape) for name, x in zip('qkv', (q, k, v))}
-    shapes.update(row=tuple(row.shape), col=tuple(col.shape))
-    places = row.shape[-1] * col.shape[-1]
-    leading = {shape[:-1] for shape in shapes.values()}
-    if len(leading) != 1 or len(q.shape) != 4 or q.shape[2] != places or q.shape != k.shape:
-        raise ValueError(
-            'q and k have to be (B, heads, H * W, d), v (B, heads, H * W, dv), '
-            f'row (B, heads, H * W, H) and col (B, heads, H * W, W), got {shapes}'
-        )
+    if backend == 'reference':
+        _check_memory(q)
+    return backends[backend](q, k, v, row, col)
