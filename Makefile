@@ -30,7 +30,7 @@ endif
 
 $(VENV)/.ready: requirements.txt setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install torch==2.13.0 ninja psutil 'setuptools<81' wheel
+	$(PIP) install $$(grep '^torch==' requirements.txt) ninja psutil 'setuptools<81' wheel
 	tools/build_mmcv.sh $(BIN)/python 2.1.0
 	$(PIP) install -r requirements.txt
 	@# A machine without a screen may lack libGL, which only OpenCV's windows need.

@@ -1,7 +1,7 @@
 """Exact self-attention over a 2D map, pure PyTorch: no mmcv, mmdet or mmengine here."""
 
 from .flattened import attend_flattened
-from .functional import BACKENDS, attend
+from .functional import BACKENDS, attend, available_backends
 from .positions import fit_table, relative_logits
 from .statistics import similarity_scales
 
@@ -9,6 +9,7 @@ __all__ = [
     'BACKENDS',
     'attend',
     'attend_flattened',
+    'available_backends',
     'fit_table',
     'relative_logits',
     'similarity_scales',

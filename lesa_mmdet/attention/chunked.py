@@ -6,6 +6,8 @@ To PyTorch each loop is one operator, so that a compiler takes it as it is.
 import torch
 from torch import Tensor
 
+from .precision import at_least_float
+
 # One block of similarities in bytes: on a CPU what fits into the caches, on a GPU what a launch
 # is worth.
 BLOCK_BYTES = {'cpu': 1 << 22, 'cuda': 1 << 28}
@@ -46,14 +48,16 @@ class _ChunkedAttentionBackward(torch.autograd.Function):
         )
 
 
+@torch.no_grad()
 def _forward(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
     out = _empty_output(q, k, v, row, col)
     with torch.autocast(q.device.type, enabled=False):
         for *image, image_out in zip(q, k, v, row, col, out):
-            _forward_of_image(*map(_at_least_float, image), image_out)
+            _forward_of_image(*at_least_float(*image), image_out)
     return out
 
 
+@torch.no_grad()
 def _backward(
     grad_out: Tensor, q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor
 ) -> tuple[Tensor, ...]:
@@ -61,7 +65,7 @@ def _backward(
     with torch.autocast(q.device.type, enabled=False):
         for images in zip(grad_out, q, k, v, row, col, *grads):
             inputs, image_grads = images[:6], images[6:]
-            _backward_of_image(*map(_at_least_float, inputs), *image_grads)
+            _backward_of_image(*at_least_float(*inputs), *image_grads)
     return grads
 
 
@@ -82,9 +86,7 @@ def _backward_of_image(grad_out, q, k, v, row, col, grad_q, grad_k, grad_v, grad
         sum_v.baddbmm_(weights.mT, grad_out[:, block])
         grad = more_scratch[: weights.numel()].view_as(weights)
         torch.bmm(grad_out[:, block], v.mT, out=grad)
-        torch.ops.aten._softmax_backward_data(
-            grad, weights, -1, weights.dtype, grad_input=grad
-        )
+        torch.ops.aten._softmax_backward_data(grad, weights, -1, weights.dtype, grad_input=grad)
         grad_q[:, block] = grad @ k
         sum_k.baddbmm_(grad.mT, q[:, block])
         grad_map = grad.unflatten(-1, (row.shape[-1], col.shape[-1]))
@@ -107,14 +109,13 @@ def _blocks(q: Tensor) -> tuple[list[slice], Tensor]:
     """Blocks of the queries (heads, H * W, d) of an image, and scratch for the largest."""
     heads, places, _ = q.shape
     row_bytes = heads * places * q.element_size()
-    size = max(1, BLOCK_BYTES.get(q.device.type, BLOCK_BYTES['cpu']) // (QUERIES * row_bytes)) * QUERIES
+    size = (
+        max(1, BLOCK_BYTES.get(q.device.type, BLOCK_BYTES['cpu']) // (QUERIES * row_bytes))
+        * QUERIES
+    )
     size = min(size, places)
     blocks = [slice(start, start + size) for start in range(0, places, size)]
     return blocks, q.new_empty(heads * size * places)
-
-
-def _at_least_float(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _empty_output(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
@@ -127,7 +128,7 @@ def _empty_gradients(grad_out: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
 
 
 _INPUTS = 'Tensor q, Tensor k, Tensor v, Tensor row, Tensor col'
-_library = torch.library.Library('lesa_mmdet', 'DEF')
+_library = torch.library.Library('lesa_mmdet', 'FRAGMENT')
 _library.define(f'attend_chunked({_INPUTS}) -> Tensor')
 _library.define(
     f'attend_chunked_backward(Tensor grad_out, {_INPUTS})'

@@ -55,9 +55,18 @@ def relative_logits(q: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, T
     Returns:
         tuple[Tensor, Tensor]: ``row`` of shape (B, heads, H * W, H) and ``col`` of shape
         (B, heads, H * W, W).
+
+    Raises:
+        ValueError: If the tables are not of the map of the queries.
     """
+    rows, cols = (height.shape[0] + 1) // 2, (width.shape[0] + 1) // 2
+    if q.shape[2] != rows * cols:
+        raise ValueError(
+            f'the tables are those of a {rows} x {cols} map, but there are queries of '
+            f'{q.shape[2]} places; fit_table() fits a table to a map'
+        )
     along_height, along_width = pairwise(height), pairwise(width)
-    q = q.unflatten(2, (along_height.shape[0], along_width.shape[0]))
+    q = q.unflatten(2, (rows, cols))
     row = torch.einsum('bnhwd,hkd->bnhwk', q, along_height)
     col = torch.einsum('bnhwd,wkd->bnhwk', q, along_width)
     return row.flatten(2, 3), col.flatten(2, 3)

@@ -5,14 +5,17 @@ from typing import Callable
 import torch
 from torch import Tensor
 
+from .precision import at_least_float
+
 
 def attend_reference(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
     """Attention through the whole (HW x HW) similarity matrix.
 
     Takes and returns what :func:`lesa_mmdet.attention.attend` does.
     """
-    content, position = similarity_terms(q, k, row, col)
-    return (content + position).softmax(-1) @ v
+    with torch.autocast(q.device.type, enabled=False):
+        content, position = similarity_terms(*at_least_float(q, k, row, col))
+        return content.add_(position).softmax(-1).to(v.dtype) @ v
 
 
 def attend_normalized(

@@ -15,6 +15,7 @@ from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .positions import pairwise
+from .precision import at_least_float
 
 
 def similarity_scales(
@@ -37,9 +38,9 @@ def similarity_scales(
     """
 
     def moments() -> tuple[Tensor, Tensor]:
-        queries, keys = _at_least_float(q), _at_least_float(k)
+        queries, keys, *tables = at_least_float(q, k, height, width)
         content = content_moments(queries, keys)
-        position = position_moments(queries, _at_least_float(height), _at_least_float(width))
+        position = position_moments(queries, *tables)
         return torch.cat((content[0], position[0])), torch.cat((content[1], position[1]))
 
     batch, _, places, _ = q.shape
@@ -135,10 +136,6 @@ def _mean_and_covariance(x: Tensor) -> tuple[Tensor, Tensor]:
     mean = x.mean(-2)
     deviation = x - mean.unsqueeze(-2)
     return mean, deviation.transpose(-1, -2) @ deviation / x.shape[-2]
-
-
-def _at_least_float(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _reduce(mean: Tensor, var: Tensor, count: int, group) -> tuple[Tensor, Tensor, int]:

@@ -91,7 +91,8 @@ class DecomposedContext(ContextTerm):
         height, width = fit_table(self.height, rows), fit_table(self.width, cols)
         content, position = similarity_scales(self.similarity_norm, q, k, height, width)
         row, col = relative_logits(q * position[:, None, None], height, width)
-        out = attend(q * content[:, None, None], k, v, row, col, backend=self.backend)
+        q = (q * content[:, None, None]).to(q.dtype)  # scales are never half precision
+        out = attend(q, k, v, row, col, backend=self.backend)
         return self.output_norm(rearrange(out, 'b n (h w) d -> b (n d) h w', h=rows))
 
 

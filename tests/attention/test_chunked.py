@@ -1,0 +1,133 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
+
+from lesa_mmdet.attention import chunked
+from lesa_mmdet.attention.chunked import attend_chunked
+from lesa_mmdet.attention.reference import attend_reference
+
+TOLERANCES = {
+    torch.float64: 1e-12,
+    torch.float32: 1e-5,
+    torch.float16: 2e-3,
+    torch.bfloat16: 2e-2,
+}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def small_blocks():
+    """16 queries a block, so that small maps take several and the last one is smaller."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(chunked.BLOCK_BYTES, 'cpu', 1)
+        yield
+
+
+@given(
+    batch=st.integers(0, 2),
+    heads=st.integers(1, 3),
+    rows=st.integers(1, 17),
+    cols=st.integers(1, 17),
+    d=st.integers(1, 9),
+    dv=st.integers(1, 9),
+    dtype=st.sampled_from(list(TOLERANCES)),
+    layout=st.sampled_from(['channels', 'places', 'strided']),
+)
+def test_output_and_gradients_are_those_of_the_reference(
+    make_inputs, differentiate, assert_close, batch, heads, rows, cols, d, dv, dtype, layout
+):
+    inputs = make_inputs(batch, heads, rows, cols, d, dv, dtype, layout)
+    actual = differentiate(attend_chunked, inputs)
+    expected = differentiate(attend_reference, [x.double() for x in inputs])
+    assert {x.dtype for x in actual} == {dtype}
+    assert_close(actual, expected, TOLERANCES[dtype])
+
+
+@given(scale=st.sampled_from([1, 50, 700]), seed=st.integers(0, 99))
+def test_extreme_logits(make_inputs, differentiate, assert_close, scale, seed):
+    # Whole numbers: logits up to 1e4 are exact in float32, too.
+    q, k, v, row, col = make_inputs(1, 2, 5, 7, 4, 4, torch.float32, seed=seed)
+    inputs = [scale * (3 * q).round(), k.round(), v, *(scale * (3 * x).round() for x in (row, col))]
+    actual = differentiate(attend_chunked, inputs)
+    expected = differentiate(attend_reference, [x.double() for x in inputs])
+    for results in (actual, expected):
+        results[2].div_(scale)  # the gradient of k, a sum of queries
+    assert_close(actual, expected, 1e-5)
+
+
+def test_equal_logits_give_the_mean_of_the_values(make_inputs):
+    q, k, v, row, col = make_inputs(1, 2, 5, 7, 4, 4)
+    out = attend_chunked(0 * q, k, v, 0 * row + 1e4, 0 * col - 1e4)
+    torch.testing.assert_close(out, v.mean(2, keepdim=True).expand_as(out))
+
+
+def test_two_runs_are_equal_in_every_bit(make_inputs, differentiate):
+    inputs = make_inputs(2, 4, 17, 13, 16, 32, torch.float32)
+    first, second = (differentiate(attend_chunked, inputs) for _ in range(2))
+    assert all(map(torch.equal, first, second))
+
+
+def test_gradcheck(make_inputs):
+    assert torch.autograd.gradcheck(attend_chunked, make_inputs(2, 1, 3, 6, 2, 3))
+
+
+def test_a_second_derivative_names_the_backend_that_has_it(make_inputs):
+    inputs = make_inputs(1, 1, 2, 3, 2, 2)
+    grads = torch.autograd.grad(attend_chunked(*inputs).sum(), inputs, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiated once; backend 'reference' any number"):
+        grads[0].sum().backward()
+
+
+class LargestTensor(TorchDispatchMode):
+    """Records the most elements that an operator returned."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for x in tree_leaves(out):
+            if isinstance(x, torch.Tensor):
+                self.elements = max(self.elements, x.untyped_storage().nbytes() // x.element_size())
+        return out
+
+
+@pytest.mark.parametrize('size', [16, 32])
+def test_nothing_is_as_large_as_the_similarities(make_inputs, size):
+    heads, places = 2, size**2
+    inputs = make_inputs(1, heads, size, size, 2, 2, torch.float32)
+    with LargestTensor() as largest:
+        grad_out = chunked._forward(*inputs)
+        chunked._backward(grad_out, *inputs)
+    assert largest.elements == heads * places * max(16, size)  # 16 queries; row and col
+
+
+def test_checkpointed(make_inputs, differentiate):
+    inputs = make_inputs(1, 2, 5, 7, 4, 4)
+    plain = differentiate(attend_chunked, inputs)
+    again = differentiate(lambda *x: checkpoint(attend_chunked, *x, use_reentrant=False), inputs)
+    assert all(map(torch.equal, plain, again))
+
+
+@pytest.mark.parametrize('dynamic', [False, True])
+def test_compiles_as_one_graph(make_inputs, differentiate, assert_close, dynamic):
+    torch.compiler.reset()
+    compiled = torch.compile(attend_chunked, backend='aot_eager', fullgraph=True, dynamic=dynamic)
+    for size in (5, 6) if dynamic else (5,):
+        inputs = make_inputs(1, 2, size, 7, 4, 4)
+        expected = differentiate(attend_chunked, inputs)
+        assert_close(differentiate(compiled, inputs), expected, 1e-12)
+
+
+@pytest.mark.parametrize('layout', ['channels', 'places'])
+def test_operators_promise_what_they_return(make_inputs, layout):
+    inputs = [x.detach() for x in make_inputs(2, 2, 5, 4, 3, 3, layout=layout)]
+    forward, backward = (
+        torch.ops.lesa_mmdet.attend_chunked,
+        torch.ops.lesa_mmdet.attend_chunked_backward,
+    )
+    checks = ('test_schema', 'test_faketensor')
+    torch.library.opcheck(forward, inputs, test_utils=checks)
+    torch.library.opcheck(backward, (forward(*inputs), *inputs), test_utils=checks)

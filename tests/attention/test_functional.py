@@ -1,0 +1,140 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lesa_mmdet.attention import attend, available_backends, functional
+from lesa_mmdet.attention.reference import attend_reference
+
+CPU = torch.device('cpu')
+
+
+@pytest.fixture
+def without_triton(monkeypatch):
+    """As on a machine without a GPU, whatever the tests of the Triton backend set up."""
+    monkeypatch.setattr(functional, 'TRITON_INTERPRETED', False)
+
+
+@given(
+    batch=st.integers(0, 2),
+    heads=st.integers(1, 3),
+    rows=st.integers(1, 17),
+    cols=st.integers(1, 17),
+    d=st.integers(1, 9),
+    dv=st.integers(1, 9),
+    backend=st.sampled_from(['auto', 'reference', 'chunked']),
+)
+def test_backends_agree(
+    make_inputs, differentiate, assert_close, batch, heads, rows, cols, d, dv, backend
+):
+    inputs = make_inputs(batch, heads, rows, cols, d, dv, torch.float32)
+    actual = differentiate(lambda *x: attend(*x, backend=backend), inputs)
+    expected = differentiate(attend_reference, [x.double() for x in inputs])
+    assert_close(actual, expected, 1e-5)
+
+
+@pytest.mark.parametrize('backend', ['reference', 'chunked'])
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('autocast', [False, True])
+def test_softmax_of_half_precision_is_computed_in_float32(
+    make_inputs, differentiate, assert_close, backend, dtype, autocast
+):
+    # Logits of 300 and 300.5: one number in half precision, 8 % apart in the softmax.
+    q, k, v, row, col = make_inputs(1, 2, 4, 5, 3, 4, dtype)
+    inputs = [0 * q, k, v, 0 * row + 300, 0 * col]
+    with torch.no_grad():
+        inputs[4][..., 0] = 0.5
+    with torch.autocast('cpu', dtype, enabled=autocast):
+        actual = differentiate(lambda *x: attend(*x, backend=backend), inputs)
+    expected = differentiate(attend_reference, [x.double() for x in inputs])
+    assert {x.dtype for x in actual} == {dtype}
+    assert_close(actual, expected, 4 * torch.finfo(dtype).eps)
+
+
+def test_auto_is_dense_on_small_maps_and_linear_on_large_ones(monkeypatch, make_inputs):
+    called = []
+    for name in ('reference', 'chunked'):
+        monkeypatch.setitem(functional.BACKENDS, name, lambda *x, name=name: called.append(name))
+    for size in (4, 16, 17, 40):
+        attend(*make_inputs(1, 1, size, size, 2, 2))
+    monkeypatch.setattr(torch.onnx, 'is_in_onnx_export', lambda: True)
+    attend(*make_inputs(1, 1, 40, 40, 2, 2))
+    assert called == ['reference', 'reference', 'chunked', 'chunked', 'reference']
+
+
+def test_exports_as_standard_operators(make_inputs):
+    class Attention(torch.nn.Module):
+        def forward(self, *inputs):
+            return attend(*inputs, backend='reference')
+
+    inputs = tuple(make_inputs(1, 2, 3, 4, 3, 3))
+    program = torch.export.export(Attention(), inputs)
+    assert torch.equal(program.module()(*inputs), attend_reference(*inputs))
+    nodes = program.run_decompositions().graph.nodes
+    assert {node.target.namespace for node in nodes if node.op == 'call_function'} == {'aten'}
+
+
+def test_triton_is_imported_where_it_is_used_only():
+    code = (
+        'import sys, lesa_mmdet.attention; assert "lesa_mmdet.attention.triton" not in sys.modules'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_unknown_backend(make_inputs, without_triton):
+    with pytest.raises(
+        ValueError, match="'flash' is unknown; available: auto, reference, chunked$"
+    ):
+        attend(*make_inputs(1, 1, 2, 2, 2, 2), backend='flash')
+
+
+def test_unavailable_backend(make_inputs, without_triton):
+    assert set(available_backends(CPU)) == {'reference', 'chunked'}
+    with pytest.raises(ValueError, match="'triton' needs a GPU .*; available: auto, reference, ch"):
+        attend(*make_inputs(1, 1, 2, 2, 2, 2), backend='triton')
+
+
+@pytest.mark.parametrize(
+    'replaced',
+    [
+        dict(k=(1, 2, 12, 5)),
+        dict(k=(1, 2, 13, 3)),
+        dict(v=(2, 2, 12, 3)),
+        dict(v=(1, 2, 12)),
+        dict(row=(1, 2, 12, 4)),
+        dict(col=(1, 1, 12, 4)),
+    ],
+    ids=str,
+)
+def test_shapes_that_do_not_belong_together(make_inputs, replaced):
+    inputs = dict(zip(('q', 'k', 'v', 'row', 'col'), make_inputs(1, 2, 3, 4, 3, 3)))
+    for name, shape in replaced.items():
+        inputs[name] = torch.randn(shape)
+        with pytest.raises(
+            ValueError, match=rf"q and k have to be .* got .*'{name}': \({shape[0]},"
+        ):
+            attend(**inputs)
+
+
+def test_dtypes_and_devices_that_do_not_belong_together(make_inputs):
+    q, k, v, row, col = make_inputs(1, 2, 3, 4, 3, 3)
+    with pytest.raises(ValueError, match='of one dtype, got q torch.float64, k torch.float32, v'):
+        attend(q, k.float(), v, row, col)
+    with pytest.raises(ValueError, match='of one device, got q cpu, k cpu, v meta, row cpu'):
+        attend(q, k, v.to('meta'), row, col)
+    with pytest.raises(ValueError, match='have to be floating point, got torch.int64'):
+        attend(*(x.long() for x in (q, k, v, row, col)))
+
+
+def test_similarities_larger_than_the_memory(monkeypatch):
+    places = 256**2
+    inputs = [torch.empty(1, 8, places, size, device='meta') for size in (16, 16, 32, 256, 256)]
+    monkeypatch.setattr(functional, 'HOST_MEMORY', 255 * 2**30)
+    with pytest.raises(MemoryError, match="needs 256.0 GiB for 65536 places, .* backend 'chunked'"):
+        attend(*inputs, backend='reference')
+    monkeypatch.setattr(functional, 'HOST_MEMORY', 256 * 2**30)
+    monkeypatch.setitem(functional.BACKENDS, 'reference', lambda *x: 'fits')
+    assert attend(*inputs, backend='reference') == 'fits'
