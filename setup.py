@@ -1,10 +1,26 @@
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 VERSION = {}
 exec((ROOT / 'lesa_mmdet' / 'version.py').read_text(), VERSION)
+
+
+class BuildWithConfigs(build_py):
+    """Puts the configs where OpenMMLab's packages have theirs: ``.mim`` inside the package."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return  # a checkout has them beside the package
+        target = Path(self.build_lib) / 'lesa_mmdet' / '.mim'
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(ROOT / 'configs', target / 'configs')
+        shutil.copy(ROOT / 'model-index.yml', target)
+
 
 setup(
     name='lesa_mmdet',
@@ -21,6 +37,7 @@ setup(
         'Topic :: Scientific/Engineering :: Image Recognition',
     ],
     packages=find_packages(include=['lesa_mmdet', 'lesa_mmdet.*']),
+    cmdclass={'build_py': BuildWithConfigs},
     python_requires='>=3.9',
     install_requires=[
         'einops>=0.6',

@@ -1,10 +1,26 @@
 """LESA backbones for mmdetection. Importing the package registers everything in mmdet."""
 
 from . import serialization
+from .autocast import BackboneAutocastHook
 from .backbones import LESA_WRN, LESA_ResNet
+from .configs import config_path
+from .datasets import CheckedCocoDataset
+from .hooks import EpochSeedHook
 from .layers import LESA, SelfAttention
+from .submission import CocoSubmission
 from .version import __version__
 
-__all__ = ['LESA', 'LESA_ResNet', 'LESA_WRN', 'SelfAttention', '__version__']
+__all__ = [
+    'LESA',
+    'BackboneAutocastHook',
+    'CheckedCocoDataset',
+    'CocoSubmission',
+    'EpochSeedHook',
+    'LESA_ResNet',
+    'LESA_WRN',
+    'SelfAttention',
+    '__version__',
+    'config_path',
+]
 
 serialization.register()

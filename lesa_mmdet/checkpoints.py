@@ -66,8 +66,9 @@ def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def adapt_state_dict(state_dict: MutableMapping[str, Any], prefix: str, backbone: nn.Module):
     """Turn the part of a state dict that belongs to a backbone into what the backbone takes.
 
-    Renames the authors' keys, drops the classifier, fits position tables to the backbone's, and
-    replaces positions of another kind. Changes ``state_dict`` in place, as a module's
+    Renames the authors' keys, drops the classifier, fits position tables to the backbone's,
+    replaces positions of another kind, and adds the offsets of deformable convolutions to a
+    checkpoint without any. Changes ``state_dict`` in place, as a module's
     ``_load_from_state_dict`` may, and logs one line for each kind of change.
 
     Args:
@@ -76,7 +77,7 @@ def adapt_state_dict(state_dict: MutableMapping[str, Any], prefix: str, backbone
         backbone (nn.Module): The backbone that is about to load it.
 
     Raises:
-        ValueError: If anything but positions and classifier does not fit the backbone.
+        ValueError: If anything else does not fit the backbone.
     """
     if not prefix and isinstance(state_dict.get('net'), Mapping):
         given = dict(state_dict['net'])
@@ -89,6 +90,7 @@ def adapt_state_dict(state_dict: MutableMapping[str, Any], prefix: str, backbone
 
     own = backbone.state_dict()
     _fit_positions(given, own)
+    _start_offsets(given, own)
     _check(given, own, type(backbone).__name__)
     state_dict.update({prefix + key: value for key, value in given.items()})
 
@@ -125,6 +127,15 @@ def _keep_content(given: dict[str, Tensor], own: Mapping[str, Tensor], context: 
             given[similarity] = torch.cat((given[similarity][:heads], own[similarity][heads:]))
         if output in given:  # value and its embedding, channel by channel
             given[output] = given[output][::2]
+
+
+def _start_offsets(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Let the deformable convolutions start as the plain ones of an ImageNet backbone, in place."""
+    if not any('conv_offset' in key for key in given):
+        offsets = {key: value for key, value in own.items() if 'conv_offset' in key}
+        given.update(offsets)
+        if offsets:
+            _log(f'{len(offsets)} offset parameters start fresh: the checkpoint has none.')
 
 
 def _check(given: Mapping[str, Any], own: Mapping[str, Tensor], name: str) -> None:

@@ -18,9 +18,16 @@ COCO_HINT = (
     'get COCO 2017 from https://cocodataset.org/#download and unpack it into data/coco '
     '(annotations/, train2017/, val2017/), or name your folder in the config'
 )
+STUFF_HINT = (
+    'get http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/'
+    'stuffthingmaps_trainval2017.zip and unpack it into data/coco/stuffthingmaps (train2017/, '
+    'val2017/), or take the config that needs none: '
+    'configs/htc/htc-without-semantic_lesa-wrn50-dconv-c3-c5_fpn_4xb1-20e_coco-1280.py'
+)
 CHECKPOINT_HINT = (
-    'get the pre-trained backbones from https://github.com/Chenglin-Yang/LESA, or train from '
-    'scratch with --cfg-options model.backbone.init_cfg=None'
+    'get the pre-trained backbones from https://github.com/Chenglin-Yang/LESA (none of plain '
+    'self-attention was released: pre-train your own), or train from scratch with '
+    '--cfg-options model.backbone.init_cfg=None'
 )
 LOADERS = {'train': ('train_dataloader', 'val_dataloader'), 'test': ('test_dataloader',)}
 EVALUATORS = {'train': ('val_evaluator',), 'test': ('test_evaluator',)}
@@ -80,7 +87,8 @@ def check_files(cfg: Mapping[str, Any], tool: str) -> None:
             root = dataset.get('data_root') or ''
             _check_exists(join_path(root, dataset['ann_file']), f'annotation file of {loader}')
             for kind, folder in (dataset.get('data_prefix') or {}).items():
-                _check_exists(join_path(root, folder), f'{kind} folder of {loader}')
+                hint = STUFF_HINT if kind == 'seg' else COCO_HINT
+                _check_exists(join_path(root, folder), f'{kind} folder of {loader}', hint)
     for evaluator in EVALUATORS[tool]:
         for metric in _dicts_with(cfg.get(evaluator), 'ann_file'):
             _check_exists(metric['ann_file'], f'annotation file of {evaluator}')
@@ -114,7 +122,15 @@ def _parse_arguments(tool: str) -> tuple[Namespace, Config]:
     parser.add_argument('--launcher', default='none')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     args, _ = parser.parse_known_args()
-    cfg = Config.fromfile(args.config)
+    try:
+        cfg = Config.fromfile(args.config)
+    except FileNotFoundError as error:
+        if not Path(args.config).is_file():
+            raise
+        raise FileNotFoundError(
+            f'{args.config}: a config in its _base_, or in that of one of them, does not exist: '
+            f'{error.filename or error}'
+        ) from error
     cfg.merge_from_dict(args.cfg_options)
     return args, cfg
 

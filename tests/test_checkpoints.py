@@ -161,6 +161,26 @@ def test_tables_of_another_size_are_fitted(size, log):
     assert f'{fitted} position tables are fitted to the map sizes of this backbone.' in log
 
 
+def test_deformable_convolutions_start_as_the_plain_ones(log):
+    plain = tiny(input_size=(96, 96))
+    deformable = tiny(
+        input_size=(96, 96),
+        dcn=dict(type='DCN', deform_groups=1),
+        stage_with_dcn=(False, True, True, True),
+    )
+    deformable.load_state_dict(official(plain.state_dict()))
+    plain.eval(), deformable.eval()
+    image = torch.randn(1, 3, 96, 96)
+    torch.testing.assert_close(deformable(image)[-1], plain(image)[-1], atol=1e-4, rtol=1e-4)
+    offsets = 2 * (4 + 6 + 3)  # weight and bias in each block of stages 2 to 4
+    assert f'{offsets} offset parameters start fresh: the checkpoint has none.' in log
+
+    state = deformable.state_dict()
+    del state['layer2.0.conv2.conv_offset.bias']
+    with pytest.raises(ValueError, match=r'1 missing \(layer2.0.conv2.conv_offset.bias\)'):
+        deformable.load_state_dict(state)
+
+
 def test_detector_file_loads_as_it_is(tmp_path):
     """The layout of mmdet 2.x: meta, state_dict and optimizer; other keys as in mmdet 3.x."""
     detector = MODELS.build(detector_cfg())

@@ -1,3 +1,11 @@
 _base_ = 'mmdet::_base_/default_runtime.py'
 
 custom_imports = dict(imports=['lesa_mmdet'])
+
+default_hooks = dict(
+    # Resumed runs draw the random numbers of uninterrupted ones.
+    sampler_seed=dict(type='EpochSeedHook'),
+    # All processes evaluate the statistics of batch norm that the checkpoint has, where it is
+    # trained (with norm_eval they are constants).
+    sync_buffers=dict(type='SyncBuffersHook'),
+)

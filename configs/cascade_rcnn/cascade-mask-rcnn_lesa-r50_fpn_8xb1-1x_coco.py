@@ -1,0 +1,15 @@
+_base_ = [
+    'mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py',
+    '../_base_/datasets/coco_instance.py',
+    '../_base_/schedules/schedule_8xb1-1x.py',
+    '../_base_/default_runtime.py',
+]
+
+# 1333 x 800 keeping the aspect ratio: position tables for the longer side, lying or standing.
+model = dict(
+    backbone=dict(
+        type='LESA_ResNet',
+        input_size=(1333, 1333),
+        init_cfg=dict(checkpoint='checkpoints/lesa_resnet50_imagenet.pth'),
+    )
+)

@@ -1,0 +1,9 @@
+_base_ = [
+    '../_base_/models/mask-rcnn_lesa-r50_fpn.py',
+    '../_base_/datasets/coco_instance.py',
+    '../_base_/schedules/schedule_8xb1-1x.py',
+    '../_base_/default_runtime.py',
+]
+
+# 1333 x 800 keeping the aspect ratio: position tables for the longer side, lying or standing.
+model = dict(backbone=dict(input_size=(1333, 1333)))

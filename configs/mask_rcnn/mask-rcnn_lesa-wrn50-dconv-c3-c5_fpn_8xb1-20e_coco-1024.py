@@ -1,0 +1,8 @@
+_base_ = './mask-rcnn_lesa-r50-dconv-c3-c5_fpn_8xb1-20e_coco-1024.py'
+
+model = dict(
+    backbone=dict(
+        type='LESA_WRN',
+        init_cfg=dict(checkpoint='checkpoints/lesa_wrn50_imagenet.pth'),
+    )
+)

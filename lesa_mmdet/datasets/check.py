@@ -1,0 +1,311 @@
+"""Find what is wrong with a data set before a training does."""
+
+import json
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from .masks import find_mask_problem
+
+# Kinds of problems, and what a training makes of them. These it handles by itself:
+HANDLED = {
+    'box smaller than a pixel': 'the object is left out',
+    'box leaves the image': 'the box is cut at the border',
+    'area not positive': 'the object is left out',
+    'mask missing': 'the object is left out by CheckedCocoDataset, CocoDataset may stop',
+    'mask empty': 'the box is learnt, and that its mask is empty',
+}
+# These it does not:
+HARMFUL = {
+    'annotation file unreadable': 'does not start',
+    'counts differ from COCO': 'lacks images or objects',
+    'used twice': 'does not start, or takes one for the other',
+    'unknown image': 'the object is left out',
+    'unknown category': 'the object is left out',
+    'box broken': 'does not start, or learns nonsense',
+    'mask broken': 'stops, or learns nonsense',
+    'image missing': 'stops, unless skip_unreadable is set',
+    'image unreadable': 'stops, unless skip_unreadable is set',
+    'image of another size': 'boxes and masks are in wrong places',
+    'map missing': 'HTC stops',
+    'map unreadable': 'HTC stops',
+    'map of another size': 'HTC learns wrong places',
+    'map with unknown labels': 'HTC stops, or learns nonsense',
+}
+# Images and objects, by cocodataset.org.
+COCO_COUNTS = {
+    'instances_train2017.json': (118_287, 860_001),
+    'instances_val2017.json': (5_000, 36_781),
+    'image_info_test-dev2017.json': (20_288, 0),
+    'image_info_test2017.json': (40_670, 0),
+}
+STUFF_LABELS = [*range(183), 255]  # 255: no label
+ROUNDING = 0.5  # pixels that a box may leave its image
+ORIENTATION = 0x0112  # EXIF: 5 to 8 are turned by 90 degrees
+
+
+@dataclass
+class Report:
+    """What was looked at, and what is wrong.
+
+    Attributes:
+        counts (dict[str, int]): Number of things looked at, by their name.
+        problems (dict[str, list[str]]): Descriptions by kind, a key of ``HANDLED`` or ``HARMFUL``.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    problems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def is_harmful(self) -> bool:
+        """Whether there is a problem that a training does not handle by itself."""
+        return any(kind in HARMFUL for kind in self.problems)
+
+    def to_text(self, first: int = 5) -> str:
+        """Format it for reading.
+
+        Args:
+            first (int): How many problems of a kind to describe.
+        """
+        lines = [f'{count:>9,}  {name}' for name, count in self.counts.items()]
+        for kind, effect in {**HARMFUL, **HANDLED}.items():
+            found = self.problems.get(kind, [])
+            if found:
+                lines += ['', f'{kind}: {len(found):,} (training: {effect})']
+                lines += [f'    {text}' for text in found[:first]]
+            if len(found) > first:
+                lines.append(f'    ... {len(found) - first:,} more')
+        total = sum(map(len, self.problems.values()))
+        handled = '' if self.is_harmful or not total else ', all of which a training handles'
+        return '\n'.join([*lines, '', f'{total:,} problems{handled}'])
+
+
+def check_dataset(
+    root: Path,
+    splits: Optional[Iterable[tuple[Path, Path]]] = None,
+    *,
+    decode: bool = True,
+    need_maps: bool = False,
+) -> Report:
+    """Check annotations, images and, where there are some, COCO-stuff maps.
+
+    Args:
+        root (Path): Folder in COCO's layout: ``annotations/``, ``train2017/``, ...,
+            ``stuffthingmaps/train2017/``, ...
+        splits (Iterable[tuple[Path, Path]], optional): Annotation files and their image folders.
+            Defaults to ``find_splits(root)``.
+        decode (bool): Whether to decode every image, or just look at its size.
+        need_maps (bool): Whether every image has to have a COCO-stuff map, as for HTC.
+
+    Returns:
+        Report: What was found.
+
+    Raises:
+        FileNotFoundError: If there is no annotation file.
+    """
+    report = Report()
+    for ann_file, folder in splits or find_splits(root):
+        images = _check_annotations(ann_file, report)
+        paths = [folder / image['file_name'] for image in images]
+        found = _check_images(images, paths, decode, report)
+        report.counts[f'images of {ann_file.name} in {folder.name}/'] = found
+        maps = Path(root) / 'stuffthingmaps' / folder.name
+        if need_maps or maps.is_dir():
+            paths = [maps / f'{path.stem}.png' for path in paths]
+            found = _check_maps(images, paths, need_maps, report)
+            report.counts[f'maps of {ann_file.name} in stuffthingmaps/{folder.name}/'] = found
+    return report
+
+
+def find_splits(root: Path) -> list[tuple[Path, Path]]:
+    """Pair annotation files with image folders.
+
+    Args:
+        root (Path): Folder with ``annotations/instances_*.json`` or ``image_info_*.json``.
+
+    Returns:
+        list[tuple[Path, Path]]: File, and the folder of ``root`` with the longest name that is in
+        the file's: ``instances_val2017_mini.json`` has ``val2017/``, test-dev ``test2017/``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    root = Path(root)
+    patterns = ('instances_*.json', 'image_info_*.json')
+    ann_files = [path for p in patterns for path in sorted((root / 'annotations').glob(p))]
+    if not ann_files:
+        raise FileNotFoundError(
+            f'{root} has no annotations/instances_*.json or image_info_*.json: name annotation '
+            'files and image folders with --split, or get COCO with tools/download_coco.py'
+        )
+    folders = sorted((f for f in root.iterdir() if f.is_dir()), key=lambda f: -len(f.name))
+    splits = []
+    for ann_file in ann_files:
+        split = re.sub('^(instances|image_info)_', '', ann_file.stem).replace('test-dev', 'test')
+        folder = next((folder for folder in folders if folder.name in split), root / split)
+        splits.append((ann_file, folder))
+    return splits
+
+
+def _check_annotations(ann_file: Path, report: Report) -> list[dict]:
+    """Check everything but the files of the images. Returns the images."""
+
+    def note(kind: str, text: str) -> None:
+        report.problems[kind].append(f'{ann_file.name}: {text}')
+
+    try:
+        images, objects, categories = _read_annotations(ann_file)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        note('annotation file unreadable', f'{type(error).__name__}: {error}')
+        return []
+    report.counts[f'objects of {ann_file.name}'] = len(objects)
+
+    counts, expected = (len(images), len(objects)), COCO_COUNTS.get(ann_file.name)
+    if expected and counts != expected:
+        note(
+            'counts differ from COCO',
+            'images and objects: {} and {}, in COCO {} and {}'.format(
+                *(f'{number:,}' for number in (*counts, *expected))
+            ),
+        )
+    names = {'image': images, 'annotation': objects, 'category': categories}
+    for name, entries in names.items():
+        for value, uses in Counter(entry['id'] for entry in entries).items():
+            if uses > 1:
+                note('used twice', f'{name} id {value}')
+    for value, uses in Counter(image['file_name'] for image in images).items():
+        if uses > 1:
+            note('used twice', f'image file {value}')
+
+    sizes = {image['id']: (image['height'], image['width']) for image in images}
+    labels = {category['id'] for category in categories}
+    have_masks = any('segmentation' in entry for entry in objects)
+    for entry in tqdm(objects, desc=f'objects of {ann_file.name}'):
+        where = f'annotation {entry["id"]} of image {entry["image_id"]}'
+        if entry['category_id'] not in labels:
+            note('unknown category', f'{where}: category {entry["category_id"]}')
+        if entry['image_id'] not in sizes:
+            note('unknown image', where)
+            continue
+        for kind, text in _check_object(entry, *sizes[entry['image_id']], have_masks):
+            note(kind, f'{where}: {text}')
+    return images
+
+
+def _read_annotations(ann_file: Path) -> tuple[list[dict], list[dict], list[dict]]:
+    """Images, objects and categories, with the keys that are needed to go on."""
+    content = json.loads(ann_file.read_text())
+    images, categories = content['images'], content['categories']
+    objects = content.get('annotations', [])
+    needed = (
+        (images, {'id': int, 'file_name': str, 'height': int, 'width': int}),
+        (categories, {'id': int}),
+        (objects, {'id': int, 'image_id': int, 'category_id': int}),
+    )
+    for entries, keys in needed:
+        for entry in entries:
+            for key, kind in keys.items():
+                if not isinstance(entry[key], kind):
+                    raise ValueError(
+                        f'{key} is {entry[key]!r}, but must be of type {kind.__name__}'
+                    )
+    return images, objects, categories
+
+
+def _check_object(
+    entry: dict, height: int, width: int, have_masks: bool
+) -> Iterator[tuple[str, str]]:
+    box, area = entry.get('bbox'), entry.get('area')
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        yield 'box broken', f'bbox {box}, but must be [x, y, width, height]'
+    else:
+        x, y, w, h = box
+        if w < 1 or h < 1:
+            yield 'box smaller than a pixel', f'bbox {box}'
+        if min(x, y, width - x - w, height - y - h) < -ROUNDING:
+            yield 'box leaves the image', f'bbox {box}, but the image is {width} x {height}'
+    if not _is_number(area) or area <= 0:
+        yield 'area not positive', f'area {area}'
+    if have_masks:
+        problem = find_mask_problem(entry.get('segmentation'), height, width)
+        if problem:
+            yield f'mask {problem[0]}', problem[1]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _check_images(images: list[dict], paths: list[Path], decode: bool, report: Report) -> int:
+    """Returns how many there are."""
+
+    def read(path: Path) -> tuple[int, int]:
+        """Width and height as a training sees them."""
+        with Image.open(path) as image:
+            if decode:
+                image.load()
+            turned = image.getexif().get(ORIENTATION, 1) >= 5
+            return image.size[::-1] if turned else image.size
+
+    found = 0
+    for image, path, size in zip(images, paths, _read_all(read, paths)):
+        found += not isinstance(size, FileNotFoundError)
+        if isinstance(size, FileNotFoundError):
+            report.problems['image missing'].append(str(path))
+        elif isinstance(size, Exception):
+            report.problems['image unreadable'].append(f'{path}: {size}')
+        elif size != (image['width'], image['height']):
+            report.problems['image of another size'].append(_describe_sizes(path, size, image))
+    return found
+
+
+def _check_maps(images: list[dict], paths: list[Path], needed: bool, report: Report) -> int:
+    """Returns how many there are."""
+
+    def read(path: Path) -> tuple[tuple[int, int], np.ndarray]:
+        with Image.open(path) as image:
+            return image.size, np.setdiff1d(np.asarray(image), STUFF_LABELS)
+
+    found = 0
+    for image, path, content in zip(images, paths, _read_all(read, paths)):
+        found += not isinstance(content, FileNotFoundError)
+        if isinstance(content, FileNotFoundError):
+            if needed:
+                report.problems['map missing'].append(str(path))
+        elif isinstance(content, Exception):
+            report.problems['map unreadable'].append(f'{path}: {content}')
+        else:
+            size, unknown = content
+            if size != (image['width'], image['height']):
+                report.problems['map of another size'].append(_describe_sizes(path, size, image))
+            if unknown.size:
+                report.problems['map with unknown labels'].append(f'{path}: {unknown.tolist()}')
+    return found
+
+
+def _read_all(read: Callable[[Path], Any], paths: list[Path]) -> Iterator[Any]:
+    """What is read from each file, in order; an error instead where there is one."""
+
+    def try_to_read(path: Path) -> Any:
+        try:
+            return read(path)
+        except Exception as error:  # Pillow has many
+            return error
+
+    with ThreadPoolExecutor() as pool:
+        name = paths[0].parent.name if paths else ''
+        yield from tqdm(pool.map(try_to_read, paths), desc=f'files in {name}/', total=len(paths))
+
+
+def _describe_sizes(path: Path, size: tuple[int, int], image: dict) -> str:
+    expected = f'{image["width"]} x {image["height"]}'
+    return f'{path}: {size[0]} x {size[1]}, but its annotations are for {expected}'

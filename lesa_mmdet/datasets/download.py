@@ -1,0 +1,142 @@
+"""Download archives, go on where a download broke off, and unpack them."""
+
+import os
+import shutil
+import time
+from http.client import HTTPException
+from pathlib import Path
+from typing import Optional
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+from zipfile import BadZipFile, ZipFile
+
+from tqdm import tqdm
+
+TIMEOUT = 30  # seconds without an answer
+TRIES = 5  # in a row without a byte
+CHUNK = 1 << 20
+
+
+def get_size(url: str) -> int:
+    """Ask a server how large a file is.
+
+    Args:
+        url (str): Address of the file.
+
+    Returns:
+        int: Bytes.
+
+    Raises:
+        OSError: If the server cannot be reached, has no such file, or does not say.
+    """
+    try:
+        with urlopen(Request(url, method='HEAD'), timeout=TIMEOUT) as answer:
+            size = answer.headers.get('Content-Length')
+    except (OSError, HTTPException) as error:
+        raise OSError(f'{url} cannot be reached: {_explain(error)}') from error
+    if size is None:
+        raise OSError(f'{url}: the server does not say how large it is')
+    return int(size)
+
+
+def get_progress(path: Path) -> int:
+    """How much of a file is there, downloads that broke off included.
+
+    Args:
+        path (Path): File, as given to ``download``.
+
+    Returns:
+        int: Bytes.
+    """
+    return next((p.stat().st_size for p in (path, _part(path)) if p.is_file()), 0)
+
+
+def download(url: str, path: Path) -> None:
+    """Download a file, whole or not at all.
+
+    What has come so far is in ``path`` + ``.part``. When the connection breaks it goes on from
+    there, and so does another call.
+
+    Args:
+        url (str): Address of the file.
+        path (Path): File to write. If it is there in full size, nothing is done.
+
+    Raises:
+        OSError: If the server cannot be reached or sends something of another size, or the disk has
+            no room for the rest.
+    """
+    size = get_size(url)
+    if path.is_file() and path.stat().st_size == size:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = _part(path)
+    part.touch()
+    have = get_progress(part)
+    free = shutil.disk_usage(path.parent).free
+    if free < size - have:
+        raise OSError(f'{path}: {size - have:,} bytes to come, but the disk has {free:,} left')
+
+    failures = 0
+    with tqdm(total=size, initial=have, unit='B', unit_scale=True, desc=path.name) as bar:
+        while have < size:
+            error = _append(url, part, bar)
+            before, have = have, get_progress(part)
+            failures = 0 if have > before else failures + 1
+            if failures == TRIES:
+                raise OSError(
+                    f'{url} broke off at {have:,} of {size:,} bytes ({_explain(error)}): '
+                    'run this again to go on from there'
+                )
+            if error:
+                time.sleep(failures)
+    if have != size:
+        part.unlink()
+        raise OSError(f'{url}: {have:,} bytes came, but it has {size:,}: run this again')
+    os.replace(part, path)
+
+
+def _append(url: str, part: Path, bar: tqdm) -> Optional[Exception]:
+    """Add what comes in one connection. Returns why it broke off, if it did."""
+    have = get_progress(part)
+    request = Request(url, headers={'Range': f'bytes={have}-'} if have else {})
+    try:
+        with urlopen(request, timeout=TIMEOUT) as answer:
+            goes_on = answer.status == 206 and have
+            bar.update((have if goes_on else 0) - bar.n)
+            with part.open('ab' if goes_on else 'wb') as file:
+                while chunk := answer.read(CHUNK):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+    except (OSError, HTTPException) as error:
+        return error
+    return None
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a zip file; what is there in full size stays.
+
+    Args:
+        archive (Path): Zip file.
+        folder (Path): Folder to unpack into.
+
+    Raises:
+        OSError: If the archive is damaged.
+    """
+    try:
+        with ZipFile(archive) as content:
+            for member in tqdm(content.infolist(), desc=f'unpacking {archive.name}'):
+                target = folder / member.filename
+                if not (target.is_file() and target.stat().st_size == member.file_size):
+                    content.extract(member, folder)
+    except (BadZipFile, EOFError) as error:
+        raise OSError(f'{archive} is damaged ({error}): delete it and run this again') from error
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f'{path.name}.part')
+
+
+def _explain(error: Optional[Exception]) -> str:
+    if isinstance(error, HTTPError):
+        return f'the server answers {error.code} {error.reason}'
+    return str(getattr(error, 'reason', error) or 'the server closed the connection')

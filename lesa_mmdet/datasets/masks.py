@@ -1,0 +1,113 @@
+"""What can be wrong with a mask in COCO's formats."""
+
+from typing import Any, Optional
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+
+def find_mask_problem(segmentation: Any, height: int, width: int) -> Optional[tuple[str, str]]:
+    """Say why a COCO segmentation is no usable mask.
+
+    pycocotools is asked last: it reads past the end of run lengths that are too short, and takes
+    all memory for a coordinate that is huge or not a number.
+
+    Args:
+        segmentation (Any): Polygons ``[[x0, y0, x1, y1, ...], ...]``, or run lengths
+            ``{'size': [H, W], 'counts': [...] or str}``.
+        height (int): Height of the image in pixels.
+        width (int): Width of the image in pixels.
+
+    Returns:
+        tuple[str, str], optional: 'missing', 'empty' or 'broken', and a description. None: the mask
+        is valid and covers a pixel.
+    """
+    if isinstance(segmentation, dict):
+        problem = find_rle_problem(segmentation, height, width)
+        if problem:
+            return 'broken', problem
+        covers = read_run_lengths(segmentation['counts'])[1::2].any()
+        return None if covers else ('empty', 'run lengths that cover no pixel')
+    if not segmentation:
+        return 'missing', 'no polygon'
+    if not isinstance(segmentation, list):
+        return 'broken', f'neither polygons nor run lengths, but {type(segmentation).__name__}'
+    polygons = [polygon for polygon in segmentation if has_three_points(polygon)]
+    if not polygons:
+        return 'missing', 'no polygon of three points'
+    try:
+        points = np.concatenate([np.asarray(polygon, dtype=float) for polygon in polygons])
+    except (TypeError, ValueError):
+        return 'broken', 'a polygon of something else than numbers'
+    reach = 2 * max(height, width)
+    if not (abs(points) <= reach).all():
+        return 'broken', f'a polygon with coordinates beyond {reach} pixels or undefined'
+    rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    return None if coco_mask.area(rle) else ('empty', 'polygons that cover no pixel')
+
+
+def has_three_points(polygon: Any) -> bool:
+    """Whether it is a list of at least three pairs: mmdet drops other polygons."""
+    return isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
+
+
+def find_rle_problem(rle: Any, height: int, width: int) -> Optional[str]:
+    """Say why run lengths are not a mask of an image.
+
+    Args:
+        rle (Any): ``{'size': [H, W], 'counts': [...] or str}``.
+        height (int): Height of the image in pixels.
+        width (int): Width of the image in pixels.
+
+    Returns:
+        str, optional: The problem. None: they are.
+    """
+    if not isinstance(rle, dict) or rle.get('size') != [height, width]:
+        size = rle.get('size') if isinstance(rle, dict) else None
+        return f'run lengths for size {size}, but the image has {[height, width]}'
+    try:
+        lengths = read_run_lengths(rle.get('counts'))
+    except ValueError as error:
+        return str(error)
+    if (lengths < 0).any() or lengths.sum() != height * width:
+        return f'run lengths for {lengths.sum()} pixels, but the image has {height * width}'
+    return None
+
+
+def read_run_lengths(counts: Any) -> np.ndarray:
+    """Read the run lengths of an RLE, outside and inside by turns, outside first.
+
+    Args:
+        counts (list[int] | str | bytes): Numbers, or pycocotools' text of them: five bits a
+            character, a sixth says that more follow; from the fourth number on what is stored is
+            the difference to the number two before.
+
+    Returns:
+        np.ndarray: int64, (number of runs,).
+
+    Raises:
+        ValueError: If it is neither, or the text is damaged.
+    """
+    if isinstance(counts, list):
+        if not all(isinstance(count, int) for count in counts):
+            raise ValueError('run lengths that are not whole numbers')
+        return np.array(counts, dtype=np.int64)
+    if not isinstance(counts, (str, bytes)):
+        raise ValueError(f'run lengths of type {type(counts).__name__}')
+    if not counts:
+        return np.zeros(0, dtype=np.int64)
+    text = counts.encode('latin-1', 'replace') if isinstance(counts, str) else counts
+    bits = np.frombuffer(text, dtype=np.uint8).astype(np.int64) - 48
+    if ((bits < 0) | (bits > 63)).any() or bits[-1] & 32:
+        raise ValueError('run lengths with damaged text')
+    ends = np.flatnonzero(~bits & 32)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    place = np.arange(bits.size) - np.repeat(starts, ends - starts + 1)
+    if (place > 11).any():
+        raise ValueError('run lengths with damaged text')
+    lengths = np.add.reduceat((bits & 31) << (5 * place), starts)
+    negative = (bits[ends] & 16).astype(bool)
+    lengths = lengths - (negative.astype(np.int64) << (5 * (ends - starts + 1)))
+    lengths[1::2] = lengths[1::2].cumsum()
+    lengths[2::2] = lengths[2::2].cumsum()
+    return lengths

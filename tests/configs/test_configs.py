@@ -1,0 +1,189 @@
+"""Every config by name: it says what its name says, builds, trains a step and evaluates."""
+
+import copy
+import re
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import OPTIMIZERS
+from mmengine.runner import Runner
+from shrink import NAMES, load, shrink
+
+import lesa_mmdet  # noqa: F401
+
+every_config = pytest.mark.parametrize('name', NAMES)
+coco_config = pytest.mark.parametrize('name', [name for name in NAMES if 'coco' in name])
+
+# The rows of the paper's Table 3, backbone and operator, in its order.
+TABLE_3 = [
+    f'mask-rcnn_{operator}{backbone}_fpn_8xb1-1x_coco-1024'
+    for backbone in ('r50', 'wrn50')
+    for operator in ('', 'sa-', 'lesa-')
+] + [
+    f'{framework}_{operator}{backbone}-dconv-c3-c5_fpn_{schedule}-20e_coco-{size}'
+    for framework, backbone, schedule, size in (
+        ('mask-rcnn', 'r50', '8xb1', 1024),
+        ('mask-rcnn', 'wrn50', '8xb1', 1024),
+        ('htc', 'wrn50', '4xb1', 1024),
+        ('htc', 'wrn50', '4xb1', 1280),
+    )
+    for operator in ('', 'lesa-')
+]
+NAME = re.compile(
+    r'(?P<framework>mask-rcnn|cascade-mask-rcnn|faster-rcnn|htc|htc-without-semantic)'
+    r'_(?P<operator>lesa-|sa-|)(?P<backbone>r50|wrn50)(?P<dconv>-dconv-c3-c5|)_fpn'
+    r'_(?P<ms>ms-512-2048-|)(?P<gpus>\d)xb1-(?P<amp>amp-|)(?P<cp>cp-|)(?P<epochs>1x|20e)'
+    r'_coco(-(?P<size>\d+))?'
+)
+CHECKPOINTS = {
+    ('lesa-', 'r50'): 'checkpoints/lesa_resnet50_imagenet.pth',
+    ('lesa-', 'wrn50'): 'checkpoints/lesa_wrn50_imagenet.pth',
+    ('sa-', 'r50'): 'checkpoints/sa_resnet50_imagenet.pth',
+    ('sa-', 'wrn50'): 'checkpoints/sa_wrn50_imagenet.pth',
+    ('', 'r50'): 'https://download.pytorch.org/models/resnet50-0676ba61.pth',
+    ('', 'wrn50'): 'https://download.pytorch.org/models/wide_resnet50_2-95faca4d.pth',
+}
+
+
+def test_every_row_of_table_3_is_a_config():
+    assert len(TABLE_3) == 14
+    assert not set(TABLE_3) - set(NAMES)
+
+
+@coco_config
+def test_name_says_what_it_is(name):
+    named = NAME.fullmatch(name)
+    assert named, name
+    cfg = load(name)
+    backbone = cfg.model.backbone
+    assert backbone.type == {'r50': 'LESA_ResNet', 'wrn50': 'LESA_WRN'}[named['backbone']]
+    operators = {'lesa-': dict(type='LESA'), 'sa-': dict(type='SelfAttention'), '': None}
+    assert backbone.get('operator', dict(type='LESA')) == operators[named['operator']]
+    assert backbone.init_cfg.checkpoint == CHECKPOINTS[named['operator'], named['backbone']]
+    assert backbone.depth == 50
+    assert backbone.with_cp if named['cp'] else not backbone.get('with_cp')
+
+    assert bool(backbone.get('dcn')) == bool(named['dconv'])
+    if named['dconv']:
+        assert backbone.dcn == dict(type='DCN', deform_groups=1, fallback_on_stride=False)
+        assert backbone.stage_with_dcn == (False, True, True, True)
+
+    assert cfg.train_dataloader.batch_size == 1
+    assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=int(named['gpus']))
+    assert cfg.get('custom_hooks', []) == [dict(type='BackboneAutocastHook')] * bool(named['amp'])
+
+    semantic = cfg.model.roi_head.get('semantic_head')
+    assert bool(semantic) == (named['framework'] == 'htc')
+    assert ('seg' in cfg.train_dataloader.dataset.data_prefix) == bool(semantic)
+    if semantic:
+        assert semantic.num_classes == 183 and semantic.seg_scale_factor == 1 / 8
+        assert semantic.loss_seg.loss_weight == 0.2
+
+
+@coco_config
+def test_images_are_resized_as_the_name_says(name):
+    named = NAME.fullmatch(name)
+    cfg = load(name)
+    size = named['size'] and (int(named['size']),) * 2
+    expected = (
+        dict(type='Resize', scale=size, keep_ratio=False)
+        if size
+        else dict(type='Resize', scale=(1333, 800), keep_ratio=True)
+    )
+    for loader in ('val_dataloader', 'test_dataloader'):
+        assert dict(cfg[loader].dataset.pipeline[1], **expected) == cfg[loader].dataset.pipeline[1]
+    # The tables have an entry for every offset that a map at the nominal size has.
+    assert cfg.model.backbone.input_size == (size or (1333, 1333))
+    train = cfg.train_dataloader.dataset.pipeline
+    assert [step.type for step in train[:2]] == ['LoadImageFromFile', 'LoadAnnotations']
+    if named['ms']:
+        assert train[2].type == 'RandomChoice'  # its distribution: test_multi_scale.py
+    else:
+        assert dict(train[2], **expected) == train[2]
+    assert train[3].type == 'RandomFlip' and train[3].prob == 0.5
+
+
+@coco_config
+def test_recipe_is_the_released_one(name):
+    cfg = load(name)
+    model, backbone = cfg.model, cfg.model.backbone
+    optimizer = dict(cfg.optim_wrapper.optimizer)
+    optimizer.pop('lr')  # with the schedule: test_schedules.py
+    assert optimizer == dict(type='SGD', momentum=0.9, weight_decay=0.0001)
+    assert backbone.frozen_stages == 1 and backbone.norm_eval
+    assert model.data_preprocessor.mean == [123.675, 116.28, 103.53]
+    assert model.data_preprocessor.std == [58.395, 57.12, 57.375]
+    assert model.data_preprocessor.bgr_to_rgb and model.data_preprocessor.pad_size_divisor == 32
+    assert model.neck.type == 'FPN' and model.neck.in_channels == [256, 512, 1024, 2048]
+    rcnn = model.test_cfg.rcnn
+    assert rcnn.max_per_img == 100
+    assert rcnn.score_thr == (0.001 if name.startswith('htc') else 0.05)
+
+
+@every_config
+def test_rebuilds_from_its_own_dump(name, tmp_path):
+    cfg = load(name)
+    cfg.dump(tmp_path / 'dumped.py')
+    dumped = Config.fromfile(tmp_path / 'dumped.py')
+    assert dumped.to_dict() == cfg.to_dict()
+    with torch.device('meta'):
+        models = [MODELS.build(copy.deepcopy(part.model)) for part in (cfg, dumped)]
+    first, second = (
+        {key: value.shape for key, value in model.state_dict().items()} for model in models
+    )
+    assert first == second
+
+
+@every_config
+def test_trains_a_step_and_evaluates(name, request, tmp_path):
+    torch.manual_seed(0)
+    cfg = shrink(load(name))
+    data = request.getfixturevalue('two_images' if 'coco' in name else 'two_shapes')
+    for loader in ('train_dataloader', 'val_dataloader'):
+        dataset = cfg[loader].dataset
+        dataset.update(data_root='', ann_file=data['ann_file'])
+        dataset.data_prefix = {kind: data[kind] for kind in dataset.data_prefix}
+    cfg.val_evaluator.ann_file = data['ann_file']
+    runner = Runner(
+        model=cfg.model,
+        val_dataloader=cfg.val_dataloader,
+        val_evaluator=cfg.val_evaluator,
+        val_cfg=cfg.val_cfg,
+        custom_hooks=cfg.get('custom_hooks'),
+        work_dir=str(tmp_path),
+        default_scope='mmdet',
+        log_level='ERROR',
+    )
+    train_step(runner, cfg)
+    metrics = runner.val()
+    for kind in ('bbox', 'segm') if 'mask_head' in cfg.model.roi_head else ('bbox',):
+        assert 0 <= metrics[f'coco/{kind}_mAP'] <= 1
+
+
+def train_step(runner, cfg):
+    """One step by hand, in order to see the gradients: every parameter gets a finite one."""
+    model = runner.model
+    model.init_weights()
+    for name, parameter in model.backbone.named_parameters():
+        if name.endswith('bn3.weight'):  # as of a pre-trained one; from zero nothing else learns
+            torch.nn.init.constant_(parameter, 0.2)
+    model.train()
+    images = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
+    runner.call_hook('before_run')
+    losses = model(**model.data_preprocessor(images, training=True), mode='loss')
+    loss, logged = model.parse_losses(losses)
+    assert all(value.isfinite().all() for value in logged.values()), logged
+    loss.backward()
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert [name for name, p in trainable.items() if p.grad is None] == []
+    assert [name for name, p in trainable.items() if not p.grad.isfinite().all()] == []
+    still = [name for name, p in trainable.items() if 'backbone' in name and not p.grad.any()]
+    # Softmax drops what is the same for all keys.
+    assert all(name.endswith('similarity_norm.bias') for name in still)
+    before = [p.detach().clone() for p in trainable.values()]
+    optimizer = dict(cfg.optim_wrapper.optimizer, lr=1e-5, params=trainable.values())
+    OPTIMIZERS.build(optimizer).step()
+    assert not all(map(torch.equal, before, trainable.values()))
+    runner.call_hook('after_run')

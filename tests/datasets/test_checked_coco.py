@@ -1,0 +1,101 @@
+"""The data set class: unreadable images, objects without masks."""
+
+import copy
+import io
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+
+from lesa_mmdet import CheckedCocoDataset
+from lesa_mmdet.datasets.check import check_dataset
+
+ROOT = Path(__file__).parents[2]
+DATASET = ROOT / 'configs' / '_base_' / 'datasets' / 'coco_instance_1024.py'
+PIPELINE = Config.fromfile(DATASET).train_pipeline
+
+
+@pytest.fixture(autouse=True)
+def default_scope():
+    init_default_scope('mmdet')
+
+
+def build(root, **options):
+    return CheckedCocoDataset(
+        **{
+            'data_root': str(root),
+            'ann_file': 'annotations/instances_train.json',
+            'data_prefix': {'img': 'train/'},
+            'metainfo': {'classes': ('circle', 'square', 'triangle', 'star', 'cross', 'crescent')},
+            'pipeline': PIPELINE,
+            **options,
+        }
+    )
+
+
+@pytest.fixture
+def log(monkeypatch):
+    """What is logged."""
+    stream = io.StringIO()
+    logger = MMLogger.get_instance('data-set')
+    monkeypatch.setattr(logger.handlers[0], 'stream', stream)
+    return stream
+
+
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(path.read_bytes()[:-20]),
+        lambda path: path.write_bytes(b''),
+        lambda path: path.write_text('<html>'),
+    ],
+)
+def test_unreadable_image_is_named_or_skipped(damage, data, log):
+    root, _ = data
+    path = sorted((root / 'train').iterdir())[0]
+    damage(path)
+    with pytest.raises(ValueError, match=f'{path} cannot be read: .*skip_unreadable=True'):
+        build(root)[0]
+
+    skipping = build(root, skip_unreadable=True)
+    images = [skipping[i]['data_samples'].img_path for i in (0, 0, 1, 2)]
+    assert str(path) not in images
+    assert log.getvalue().count(str(path)) == 1
+    assert '1 of 3 images so far' in log.getvalue()
+
+    evaluating = build(root, skip_unreadable=True, test_mode=True)
+    with pytest.raises(ValueError, match=f'{path} cannot be read'):
+        evaluating[0]
+
+
+def test_other_errors_name_the_image(data):
+    root, edit = data
+    broken = {'size': [64, 64], 'counts': [1, 10_000]}
+    edit(lambda content: content['annotations'][0].update(segmentation=broken))
+    with pytest.raises(RuntimeError, match=r'shapes_000000\.jpg: ValueError: Invalid RLE'):
+        build(root)[0]
+
+
+@pytest.mark.parametrize('segmentation', [[], [[1, 2, 3, 4]], None])
+def test_object_without_a_mask_is_left_out_and_counted(segmentation, data, log):
+    root, edit = data
+    whole = build(root)[0]['data_samples'].gt_instances
+    edit(lambda content: content['annotations'][0].update(segmentation=segmentation))
+    sample = build(root)[0]['data_samples']
+    assert len(sample.gt_instances) == len(whole) - 1
+    assert len(sample.ignored_instances) == 1
+    assert '1 objects have no polygon of three points' in log.getvalue()
+    assert 'shapes_000000.jpg' in log.getvalue()
+
+
+def test_boxes_alone_are_no_problem(data, log):
+    root, edit = data
+    edit(lambda content: [entry.pop('segmentation') for entry in content['annotations']])
+    pipeline = copy.deepcopy(PIPELINE)
+    pipeline[1].with_mask = False
+    assert len(build(root, pipeline=pipeline)[0]['data_samples'].gt_instances)
+    assert not log.getvalue()
+    assert not check_dataset(root).problems

@@ -1,0 +1,140 @@
+"""A training that is killed and resumed ends where an uninterrupted one does, bit for bit."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from lesa_mmdet.demo.report import read_scalars
+from lesa_mmdet.demo.shapes import generate
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
+EPOCHS, ITERATIONS = 3, 12
+
+
+@pytest.fixture(scope='module')
+def options(tmp_path_factory):
+    """Options of a short training, evaluated after every epoch, that logs every iteration."""
+    root = generate(tmp_path_factory.mktemp('data') / 'shapes', num_train=ITERATIONS, num_val=2)
+    return [
+        '--cfg-options',
+        *(f'{split}_dataloader.dataset.data_root={root}/' for split in ('train', 'val', 'test')),
+        f'val_evaluator.ann_file={root}/annotations/val.json',
+        f'test_evaluator.ann_file={root}/annotations/val.json',
+        'train_dataloader.batch_size=1',
+        f'train_cfg.max_epochs={EPOCHS}',
+        'train_cfg.val_interval=1',
+        'default_hooks.logger.interval=1',
+        'default_hooks.checkpoint.max_keep_ckpts=-1',
+    ]
+
+
+def logged(work_dir):
+    """What was logged at each iteration and each evaluation, except for times."""
+    return [
+        {key: value for key, value in entry.items() if 'time' not in key}
+        for entry in read_scalars(work_dir)
+    ]
+
+
+def assert_same(one, other):
+    """Compare nested checkpoints exactly."""
+    assert type(one) is type(other)
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other)
+        for left, right in zip(one, other):
+            assert_same(left, right)
+    else:
+        assert one == other
+
+
+def kill_in_epoch(epoch, work_dir, command):
+    """Start a training and SIGKILL it, workers and all, once it has logged steps of an epoch."""
+    process = subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    while process.poll() is None:
+        logs = [path.read_text() for path in work_dir.glob('*/vis_data/scalars.json')]
+        if ''.join(logs).count(f'"epoch": {epoch}') >= 2:
+            os.killpg(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.01)
+    out = process.communicate()[0]
+    assert process.returncode == -signal.SIGKILL, out[-5000:]
+
+
+def test_killed_run_continues_exactly(run, options, tmp_path):
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    env = {'OMP_NUM_THREADS': '1'}
+    run('tools/train.py', CONFIG, '--work-dir', whole, *options, **env)
+    expected = torch.load(whole / f'epoch_{EPOCHS}.pth')
+
+    seed = f'randomness.seed={expected["meta"]["seed"]}'
+    kill_in_epoch(2, parts, ['tools/train.py', CONFIG, '--work-dir', parts, *options, seed])
+    assert (parts / 'last_checkpoint').read_text().endswith('epoch_1.pth')
+    killed = [entry for entry in logged(parts) if entry.get('epoch') == 2]
+    assert 2 <= len(killed) < ITERATIONS
+
+    # The seed is not named again: the checkpoint has it.
+    out = run('tools/train.py', CONFIG, '--work-dir', parts, '--resume', *options, **env)
+    assert f'resumed epoch: 1, iter: {ITERATIONS}' in out
+    assert logged(parts) == logged(whole)
+    assert len([entry for entry in logged(parts) if 'loss' in entry]) == EPOCHS * ITERATIONS
+    resumed = torch.load(parts / f'epoch_{EPOCHS}.pth')
+    for key in ('state_dict', 'optimizer', 'param_schedulers'):
+        assert_same(resumed[key], expected[key])
+
+
+def test_two_machines_train_and_one_continues_exactly(run, options, tmp_path):
+    """Two processes, first as two machines of one each, after the first epoch as one of two."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        env = {'PORT': str(probe.getsockname()[1]), 'OMP_NUM_THREADS': '1'}
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    options = [
+        '--auto-scale-lr',
+        *options,
+        'randomness.seed=None',
+        'randomness.diff_rank_seed=True',
+    ]
+
+    def run_node(rank):
+        command = ('tools/dist_train.sh', CONFIG, 1, '--work-dir', whole, *options)
+        return run(*command, NNODES='2', NODE_RANK=str(rank), **env)
+
+    with ThreadPoolExecutor(2) as nodes:
+        out, _ = nodes.map(run_node, (0, 1))
+    assert 'GPU number: 2' in out
+    # The rate in the config is for 4 images, here are 2 processes of 1.
+    assert 'Scaling the original LR by 0.5' in out
+    assert logged(whole)[0]['lr'] == pytest.approx(0.01 * 0.0005)
+
+    checkpoint = ('--resume', whole / 'epoch_1.pth')
+    run('tools/dist_train.sh', CONFIG, 2, '--work-dir', parts, *checkpoint, *options, **env)
+    assert logged(parts) == [e for e in logged(whole) if e.get('epoch', e['step']) > 1]
+    assert len([entry for entry in logged(parts) if 'loss' in entry]) == 2 * ITERATIONS // 2
+    expected, resumed = (torch.load(run_dir / f'epoch_{EPOCHS}.pth') for run_dir in (whole, parts))
+    for key in ('state_dict', 'optimizer', 'param_schedulers'):
+        assert_same(resumed[key], expected[key])

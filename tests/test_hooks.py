@@ -1,0 +1,90 @@
+"""What a training draws does not depend on interruptions."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import Dataset
+
+import lesa_mmdet  # noqa: F401
+
+EPOCHS = 3
+
+
+class Draws(Dataset):
+    """Every item is its index and what the three sources of random numbers give."""
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        return [index, random.random(), np.random.rand(), torch.rand(()).item()]
+
+
+class Recorder(BaseModel):
+    """Notes what it sees, and draws itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.seen = []
+
+    def forward(self, *inputs, mode):
+        drawn = [random.random(), np.random.rand(), torch.rand(()).item()]
+        self.seen.append(([torch.as_tensor(column).tolist() for column in inputs], drawn))
+        return {'loss': self.weight**2}
+
+
+def train(work_dir, *, seed=None, num_workers=0, resume=False, epochs=EPOCHS, **randomness):
+    model = Recorder()
+    Runner(
+        model=model,
+        work_dir=str(work_dir),
+        default_scope='mmdet',
+        train_dataloader=dict(
+            dataset=Draws(),
+            sampler=dict(type='DefaultSampler'),
+            batch_size=2,
+            num_workers=num_workers,
+            collate_fn=dict(type='default_collate'),
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        default_hooks=dict(
+            checkpoint=dict(type='CheckpointHook', interval=1),
+            sampler_seed=dict(type='EpochSeedHook'),
+            logger=None,
+        ),
+        randomness=dict(seed=seed, **randomness),
+        resume=resume,
+        experiment_name=f'{work_dir.name}-{np.random.SeedSequence().entropy}',
+        log_level='WARNING',
+    ).train()
+    return model.seen
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+@pytest.mark.parametrize('randomness', [{}, {'diff_rank_seed': True}])
+def test_resumed_run_draws_what_an_uninterrupted_one_draws(num_workers, randomness, tmp_path):
+    options = dict(num_workers=num_workers, **randomness)
+    whole = train(tmp_path / 'whole', **options)
+    seed = torch.load(tmp_path / 'whole' / 'epoch_1.pth')['meta']['seed']
+    first = train(tmp_path / 'parts', seed=seed, epochs=1, **options)
+    rest = train(tmp_path / 'parts', resume=True, **options)  # its seed comes from the checkpoint
+    assert len(whole) == EPOCHS * 3
+    assert first + rest == whole
+
+
+def test_epochs_and_seeds_draw_differently(tmp_path):
+    whole = train(tmp_path / 'a', seed=0, num_workers=1)
+    other = train(tmp_path / 'b', seed=1, num_workers=1)
+    drawn = [value for inputs, _ in whole + other for column in inputs[1:] for value in column]
+    drawn += [value for _, values in whole + other for value in values]
+    assert len(set(drawn)) == len(drawn)
+    orders = [sum((inputs[0] for inputs, _ in whole[i : i + 3]), []) for i in (0, 3, 6)]
+    assert all(sorted(order) == list(range(6)) for order in orders)
+    assert len(set(map(tuple, orders))) > 1

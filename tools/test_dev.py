@@ -1,0 +1,55 @@
+"""Detect objects in COCO's test-dev images, and write the zip files for the evaluation server.
+
+Further arguments go to tools/test.py. Without CHECKPOINT only the config of the test is written,
+for a launcher of your own, like tools/slurm_test.sh.
+"""
+
+import subprocess
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+from lesa_mmdet.submission import configure
+
+TOOLS = Path(__file__).parent
+SWITCH = TOOLS.parent / 'configs' / '_base_' / 'datasets' / 'test_dev2017.py'
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('config', type=Path)
+    parser.add_argument('checkpoint', nargs='?')
+    parser.add_argument('--gpus', type=int, default=1, help='processes on this machine')
+    parser.add_argument('--algorithm', help='name on the server; default: that of the config')
+    parser.add_argument('--work-dir', type=Path, help='default: work_dirs/CONFIG_test-dev')
+    parser.add_argument('--ann-file', help='list of the images, instead of test-dev')
+    parser.add_argument('--img', help='their folder, instead of test2017/')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    args, of_test = parser.parse_known_args()
+
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    switch = Config.fromfile(SWITCH)
+    switch.merge_from_dict({k: v for k in ('ann_file', 'img') if (v := getattr(args, k))})
+    work_dir = args.work_dir or Path('work_dirs') / f'{args.config.stem}_test-dev'
+    test_config = work_dir / f'{args.config.stem}_test-dev.py'
+    try:
+        cfg = configure(cfg, switch, args.algorithm or args.config.stem, work_dir)
+    except (OSError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    work_dir.mkdir(parents=True, exist_ok=True)
+    cfg.dump(test_config)
+    print(f'config: {test_config}', flush=True)
+    if args.checkpoint is None:
+        return
+
+    command = [sys.executable, str(TOOLS / 'test.py'), str(test_config), args.checkpoint]
+    if args.gpus > 1:
+        command = [str(TOOLS / 'dist_test.sh'), *command[2:], str(args.gpus)]
+    sys.exit(subprocess.run([*command, '--work-dir', str(work_dir), *of_test]).returncode)
+
+
+if __name__ == '__main__':
+    main()
