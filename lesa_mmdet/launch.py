@@ -15,13 +15,12 @@ from mmengine.config import Config, DictAction
 from mmengine.fileio import join_path
 
 COCO_HINT = (
-    'get COCO 2017 from https://cocodataset.org/#download and unpack it into data/coco '
-    '(annotations/, train2017/, val2017/), or name your folder in the config'
+    'get COCO 2017 with tools/download_coco.py, which puts it into data/coco (annotations/, '
+    'train2017/, val2017/), or name your folder in the config'
 )
 STUFF_HINT = (
-    'get http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/'
-    'stuffthingmaps_trainval2017.zip and unpack it into data/coco/stuffthingmaps (train2017/, '
-    'val2017/), or take the config that needs none: '
+    'get the maps with tools/download_coco.py --parts stuff, which puts them into '
+    'data/coco/stuffthingmaps, or take the config that needs none: '
     'configs/htc/htc-without-semantic_lesa-wrn50-dconv-c3-c5_fpn_4xb1-20e_coco-1280.py'
 )
 CHECKPOINT_HINT = (

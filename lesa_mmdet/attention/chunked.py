@@ -1,25 +1,31 @@
-"""Exact attention in linear memory, plain PyTorch: a block of queries of all heads at a time.
+"""Exact attention in linear memory, plain PyTorch: a block of queries of one head at a time.
 
 To PyTorch each loop is one operator, so that a compiler takes it as it is.
 """
+
+from collections.abc import Iterator
+from typing import Optional
 
 import torch
 from torch import Tensor
 
 from .precision import at_least_float
 
-# One block of similarities in bytes: on a CPU what fits into the caches, on a GPU what a launch
-# is worth.
+# One block of similarities in bytes: on a CPU what the caches hold beside queries, keys and
+# values, on a GPU what a launch is worth.
 BLOCK_BYTES = {'cpu': 1 << 22, 'cuda': 1 << 28}
 # Queries of a block are a multiple of what a matrix product takes at once.
 QUERIES = 16
+
+# oneDNN's matrix product. PyTorch's own is MKL's, which is half as fast on CPUs not from Intel.
+ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
 
 
 def attend_chunked(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
     """Attention over blocks of queries; the backward pass computes each block again.
 
     Takes and returns what :func:`lesa_mmdet.attention.attend` does. Memory beside inputs and
-    outputs: two blocks of similarities. Half precision is computed in float32.
+    outputs: a few blocks of similarities. Half precision is computed in float32.
     """
     return _ChunkedAttention.apply(q, k, v, row, col)
 
@@ -49,73 +55,74 @@ class _ChunkedAttentionBackward(torch.autograd.Function):
 
 
 @torch.no_grad()
-def _forward(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
-    out = _empty_output(q, k, v, row, col)
-    with torch.autocast(q.device.type, enabled=False):
-        for *image, image_out in zip(q, k, v, row, col, out):
-            _forward_of_image(*at_least_float(*image), image_out)
+def _forward(*inputs: Tensor) -> Tensor:
+    out = _empty_output(*inputs)
+    with torch.autocast(out.device.type, enabled=False):
+        for *head, head_out in _heads(*inputs, out):
+            _forward_of_head(*at_least_float(*head), head_out)
     return out
 
 
 @torch.no_grad()
-def _backward(
-    grad_out: Tensor, q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor
-) -> tuple[Tensor, ...]:
-    grads = _empty_gradients(grad_out, q, k, v, row, col)
-    with torch.autocast(q.device.type, enabled=False):
-        for images in zip(grad_out, q, k, v, row, col, *grads):
-            inputs, image_grads = images[:6], images[6:]
-            _backward_of_image(*at_least_float(*inputs), *image_grads)
+def _backward(*inputs: Tensor) -> tuple[Tensor, ...]:
+    grads = _empty_gradients(*inputs)
+    with torch.autocast(grads[0].device.type, enabled=False):
+        for tensors in _heads(*inputs, *grads):
+            head, head_grads = tensors[: len(inputs)], tensors[len(inputs) :]
+            _backward_of_head(*at_least_float(*head), *head_grads)
     return grads
 
 
-def _forward_of_image(q, k, v, row, col, out):
-    blocks, scratch = _blocks(q)
-    for block in blocks:
-        weights = _weights(q[:, block], k, row[:, block], col[:, block], scratch)
-        out[:, block] = weights @ v
+def _forward_of_head(q, k, v, row, col, out):
+    for block in _blocks(k):
+        out[block] = _product(_weights(q[block], k, row[block], col[block]), v)
 
 
-def _backward_of_image(grad_out, q, k, v, row, col, grad_q, grad_k, grad_v, grad_row, grad_col):
-    blocks, scratch = _blocks(q)
-    more_scratch = torch.empty_like(scratch)
-    sum_k = torch.zeros_like(k, memory_format=torch.contiguous_format)
-    sum_v = torch.zeros_like(v, memory_format=torch.contiguous_format)
-    for block in blocks:
-        weights = _weights(q[:, block], k, row[:, block], col[:, block], scratch)
-        sum_v.baddbmm_(weights.mT, grad_out[:, block])
-        grad = more_scratch[: weights.numel()].view_as(weights)
-        torch.bmm(grad_out[:, block], v.mT, out=grad)
-        torch.ops.aten._softmax_backward_data(grad, weights, -1, weights.dtype, grad_input=grad)
-        grad_q[:, block] = grad @ k
-        sum_k.baddbmm_(grad.mT, q[:, block])
+def _backward_of_head(grad_out, q, k, v, row, col, grad_q, grad_k, grad_v, grad_row, grad_col):
+    sum_k, sum_v = torch.zeros_like(k).t(), torch.zeros_like(v).t()
+    for block in _blocks(k):
+        weights = _weights(q[block], k, row[block], col[block])
+        sum_v = _product(grad_out[block].t(), weights, plus=sum_v)
+        grad = _product(grad_out[block], v.t())
+        grad = torch._softmax_backward_data(grad, weights, -1, weights.dtype)
+        sum_k = _product(q[block].t(), grad, plus=sum_k)
+        grad_q[block] = _product(grad, k)
         grad_map = grad.unflatten(-1, (row.shape[-1], col.shape[-1]))
-        grad_row[:, block] = grad_map.sum(-1)
-        grad_col[:, block] = grad_map.sum(-2)
-    grad_k.copy_(sum_k)
-    grad_v.copy_(sum_v)
+        grad_row[block] = grad_map.sum(-1)
+        grad_col[block] = grad_map.sum(-2)
+    grad_k.copy_(sum_k.t())
+    grad_v.copy_(sum_v.t())
 
 
-def _weights(q: Tensor, k: Tensor, row: Tensor, col: Tensor, scratch: Tensor) -> Tensor:
-    """Softmax weights (heads, n, H * W) of a block of n queries, in the scratch."""
-    shape = *row.shape, col.shape[-1]
-    logits = scratch[: row.numel() * col.shape[-1]].view(shape)
-    torch.add(row[..., :, None], col[..., None, :], out=logits)
-    logits = logits.flatten(-2).baddbmm_(q, k.mT)
-    return torch.softmax(logits, -1, out=logits)
+def _weights(q: Tensor, k: Tensor, row: Tensor, col: Tensor) -> Tensor:
+    """Softmax weights (n, H * W) of a block of n queries."""
+    position = (row[:, :, None] + col[:, None, :]).flatten(1)
+    return _product(q, k.t(), plus=position).softmax(-1)
 
 
-def _blocks(q: Tensor) -> tuple[list[slice], Tensor]:
-    """Blocks of the queries (heads, H * W, d) of an image, and scratch for the largest."""
-    heads, places, _ = q.shape
-    row_bytes = heads * places * q.element_size()
-    size = (
-        max(1, BLOCK_BYTES.get(q.device.type, BLOCK_BYTES['cpu']) // (QUERIES * row_bytes))
-        * QUERIES
-    )
-    size = min(size, places)
-    blocks = [slice(start, start + size) for start in range(0, places, size)]
-    return blocks, q.new_empty(heads * size * places)
+def _product(a: Tensor, b: Tensor, plus: Optional[Tensor] = None) -> Tensor:
+    """``a @ b`` of two matrices, plus a third one."""
+    if not (ONEDNN and a.device.type == 'cpu' and a.dtype == torch.float32):
+        return a @ b if plus is None else torch.addmm(plus, a, b)
+    linear = torch.ops.mkldnn._linear_pointwise
+    if plus is None:
+        return linear(a, b.t(), None, 'none', [], '')
+    return linear.binary(a, plus, b.t(), None, 'add')
+
+
+def _heads(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Views (N, d) of tensors (B, heads, N, d), head by head."""
+    for image in zip(*tensors):
+        yield from zip(*image)
+
+
+def _blocks(k: Tensor) -> Iterator[slice]:
+    """Blocks of queries for keys (H * W, d)."""
+    places = k.shape[0]
+    row_bytes = places * k.element_size()
+    units = BLOCK_BYTES.get(k.device.type, BLOCK_BYTES['cpu']) // (QUERIES * row_bytes)
+    size = max(1, units) * QUERIES
+    return (slice(start, start + size) for start in range(0, places, size))
 
 
 def _empty_output(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
@@ -124,7 +131,7 @@ def _empty_output(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> 
 
 
 def _empty_gradients(grad_out: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    return tuple(x.new_empty(x.shape) for x in inputs)
+    return tuple(map(torch.empty_like, inputs))
 
 
 _INPUTS = 'Tensor q, Tensor k, Tensor v, Tensor row, Tensor col'

@@ -35,12 +35,15 @@ def small_blocks():
     dv=st.integers(1, 9),
     dtype=st.sampled_from(list(TOLERANCES)),
     layout=st.sampled_from(['channels', 'places', 'strided']),
+    onednn=st.booleans(),
 )
 def test_output_and_gradients_are_those_of_the_reference(
-    make_inputs, differentiate, assert_close, batch, heads, rows, cols, d, dv, dtype, layout
+    make_inputs, differentiate, assert_close, batch, heads, rows, cols, d, dv, dtype, layout, onednn
 ):
     inputs = make_inputs(batch, heads, rows, cols, d, dv, dtype, layout)
-    actual = differentiate(attend_chunked, inputs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunked, 'ONEDNN', onednn and chunked.ONEDNN)
+        actual = differentiate(attend_chunked, inputs)
     expected = differentiate(attend_reference, [x.double() for x in inputs])
     assert {x.dtype for x in actual} == {dtype}
     assert_close(actual, expected, TOLERANCES[dtype])
@@ -62,6 +65,21 @@ def test_equal_logits_give_the_mean_of_the_values(make_inputs):
     q, k, v, row, col = make_inputs(1, 2, 5, 7, 4, 4)
     out = attend_chunked(0 * q, k, v, 0 * row + 1e4, 0 * col - 1e4)
     torch.testing.assert_close(out, v.mean(2, keepdim=True).expand_as(out))
+
+
+def test_expanded_inputs_and_gradients(make_inputs, assert_close):
+    q, k, v, row, col = make_inputs(1, 3, 5, 7, 4, 4, torch.float32)
+    results = []
+    for attend in (attend_chunked, attend_reference):
+        inputs = [
+            x.detach() for x in (q[:, :1].expand_as(q), k, v, row, col[:, :, :1].expand_as(col))
+        ]
+        if attend is attend_reference:
+            inputs = [x.double() for x in inputs]
+        inputs = [x.requires_grad_() for x in inputs]
+        out = attend(*inputs)
+        results.append((out, *torch.autograd.grad(out.sum(), inputs)))
+    assert_close(*results, 1e-5)
 
 
 def test_two_runs_are_equal_in_every_bit(make_inputs, differentiate):
