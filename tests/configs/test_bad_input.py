@@ -40,7 +40,7 @@ def test_missing_stuffthingmaps(tmp_path):
     assert message.startswith(
         f'seg folder of train_dataloader: {tmp_path}/stuffthingmaps/train2017'
     )
-    assert 'stuffthingmaps_trainval2017.zip' in message
+    assert 'tools/download_coco.py --parts stuff' in message
     assert message.endswith(f'needs none: configs/htc/{WITHOUT_SEMANTIC}.py')
     assert (ROOT / message.rpartition(' ')[2]).is_file()
 
