@@ -6,6 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 
+.DEFAULT_GOAL := demo
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -13,20 +14,21 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test setup clean
 
-demo: setup
-	$(BIN)/python tools/demo.py
-
-test: setup
-	$(BIN)/python -m ruff check .
-	$(BIN)/python -m ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-
 ifeq ($(origin VENV),file)
+PRETRAIN := $(VENV)/pretrain/.ready
 setup: $(VENV)/.ready
 else
 setup:
 	@$(BIN)/python tools/check_env.py
 endif
+
+demo: setup
+	$(BIN)/python tools/demo.py
+
+test: setup $(PRETRAIN)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 $(VENV)/.ready: requirements.txt setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +39,10 @@ $(VENV)/.ready: requirements.txt setup.py
 	$(BIN)/python -c 'import cv2' 2>/dev/null \
 	  || $(PIP) install --force-reinstall --no-deps opencv-python-headless==5.0.0.93
 	$(PIP) install --no-build-isolation --no-deps -e .
+	touch $@
+
+$(VENV)/pretrain/.ready: requirements-pretrain.txt $(VENV)/.ready
+	$(PIP) install --no-deps --upgrade --target $(@D) -r $<
 	touch $@
 
 clean:

@@ -49,6 +49,7 @@ setup(
         'tqdm',
     ],
     extras_require={
+        'pretrain': ['mmpretrain>=1.2.0,<2', 'torchvision'],
         'demo': ['matplotlib', 'opencv-python>=4', 'pycocotools'],
         'dev': ['hypothesis', 'pre-commit', 'pycocotools', 'pytest', 'ruff'],
     },

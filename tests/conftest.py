@@ -1,3 +1,4 @@
+import importlib.util
 import os
 import subprocess
 import sys
@@ -7,6 +8,38 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 COCO_ROOT = Path(os.environ.get('LESA_COCO_ROOT', ROOT.parent / 'shared' / 'data' / 'coco_mini'))
+
+PRETRAIN_ROOT = Path(sys.prefix) / 'pretrain'  # where `make test` puts mmpretrain
+
+# On a CPU-only torch, torchvision's compiled operators do not load, and it fails when it declares
+# how two of them behave. With these declared, its Python half works.
+IMPORT_TORCHVISION = """
+import sys
+import torch
+
+try:
+    import torchvision
+except RuntimeError:
+    for name in [name for name in sys.modules if name.split('.')[0] == 'torchvision']:
+        del sys.modules[name]
+    library = torch.library.Library('torchvision', 'DEF')
+    for name in ('nms', 'qnms'):
+        library.define(f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
+    import torchvision
+"""
+
+
+@pytest.fixture(scope='session')
+def pretrain_env(tmp_path_factory):
+    """Makes mmpretrain importable here, and in processes with these environment variables."""
+    if importlib.util.find_spec('mmpretrain') is None:
+        sys.path.append(str(PRETRAIN_ROOT))
+    if importlib.util.find_spec('mmpretrain') is None:
+        pytest.skip(f'mmpretrain is neither installed nor in {PRETRAIN_ROOT}: run make test')
+    site = tmp_path_factory.mktemp('site')
+    (site / 'sitecustomize.py').write_text(IMPORT_TORCHVISION)
+    exec(IMPORT_TORCHVISION, globals())  # torch forgets what is declared when the library goes
+    return dict(PYTHONPATH=f'{site}{os.pathsep}{PRETRAIN_ROOT}')
 
 
 @pytest.fixture(scope='session')

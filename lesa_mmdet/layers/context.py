@@ -7,7 +7,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..attention import attend, attend_flattened, fit_table, relative_logits, similarity_scales
+from ..attention.reference import similarity_terms
 from ..registry import BaseModule
+
+# Queries whose weights are looked at together: a few MiB for each image on large maps.
+QUERIES = 64
 
 
 class ContextTerm(BaseModule):
@@ -22,7 +26,13 @@ class ContextTerm(BaseModule):
         feat_size (tuple[int, int]): (H, W) of the map the position tables are built for.
         num_heads (int): Number of heads.
         norm_cfg (dict): Config of the norms; the similarity terms need a batch norm.
+
+    Attributes:
+        ablate_unary (bool): Whether what each place gives itself is left out of the weighted sum
+            of values, as in Table 1 of the paper. The weights of the others stay as they are.
     """
+
+    ablate_unary = False
 
     def __init__(
         self,
@@ -57,6 +67,22 @@ class ContextTerm(BaseModule):
         qkv = rearrange(qkv, 'b (n d) h w -> b n (h w) d', n=self.num_heads)
         return qkv.split((self.key_dim, self.key_dim, self.value_dim), dim=-1)
 
+    def factors(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What the similarities of a map (B, C_in, H, W) and the values are computed from."""
+        raise NotImplementedError
+
+    def weights(self, factors: tuple[Tensor, ...], places: Tensor) -> Tensor:
+        """Softmax weights (B, heads, n, H * W) of the queries at n places, given as indices."""
+        raise NotImplementedError
+
+    def unary_weights(self, factors: tuple[Tensor, ...]) -> Tensor:
+        """Softmax weight (B, heads, H * W) that each place gives itself."""
+        blocks = torch.arange(factors[0].shape[2], device=factors[0].device).split(QUERIES)
+        diagonals = (
+            self.weights(factors, block)[..., block].diagonal(dim1=-2, dim2=-1) for block in blocks
+        )
+        return torch.cat(tuple(diagonals), dim=-1)
+
     def _similarity_norm(self, norm_cfg: dict, terms: int) -> _BatchNorm:
         norm = build_norm_layer(norm_cfg, terms * self.num_heads)[1]
         if not isinstance(norm, _BatchNorm):
@@ -84,16 +110,32 @@ class DecomposedContext(ContextTerm):
         self.similarity_norm = self._similarity_norm(norm_cfg, terms=2)
         self.output_norm = build_norm_layer(norm_cfg, self.num_heads * self.value_dim)[1]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C_in, H, W) to (B, C_out, H, W), for any H and W."""
+    def factors(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys, values and position logits that :func:`lesa_mmdet.attention.attend` takes.
+
+        The norm of the similarity terms is folded into queries and position logits.
+        """
         rows, cols = x.shape[-2:]
         q, k, v = self.project(x)
         height, width = fit_table(self.height, rows), fit_table(self.width, cols)
         content, position = similarity_scales(self.similarity_norm, q, k, height, width)
         row, col = relative_logits(q * position[:, None, None], height, width)
         q = (q * content[:, None, None]).to(q.dtype)  # scales are never half precision
-        out = attend(q, k, v, row, col, backend=self.backend)
-        return self.output_norm(rearrange(out, 'b n (h w) d -> b (n d) h w', h=rows))
+        return q, k, v, row, col
+
+    def weights(self, factors: tuple[Tensor, ...], places: Tensor) -> Tensor:
+        """Softmax weights (B, heads, n, H * W) of the queries at n places, given as indices."""
+        q, k, _, row, col = factors
+        terms = similarity_terms(q[:, :, places], k, row[:, :, places], col[:, :, places])
+        return sum(terms).softmax(-1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) to (B, C_out, H, W), for any H and W."""
+        factors = self.factors(x)
+        out = attend(*factors, backend=self.backend)
+        if self.ablate_unary:
+            out = out - self.unary_weights(factors).unsqueeze(-1) * factors[2]
+        return self.output_norm(rearrange(out, 'b n (h w) d -> b (n d) h w', h=x.shape[-2]))
 
 
 class FlattenedContext(ContextTerm):
