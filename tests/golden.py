@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from lesa_mmdet import LESA
+from lesa_mmdet.checkpoints import convert_official
+
 ROOT = Path(__file__).parents[1]
 GOLDEN_DIR = Path(os.environ.get('LESA_GOLDEN_DIR', ROOT.parent / 'shared' / 'golden'))
 
@@ -54,7 +57,7 @@ class GoldenCase:
 
 
 def golden_cases(kind):
-    """The cases of a kind ('layer', 'backbone', 'classifier') as pytest parameters."""
+    """The cases whose names start with ``{kind}_`` as pytest parameters."""
     names = sorted(path.stem for path in GOLDEN_DIR.glob(f'{kind}_*.json'))
     if names:
         return [pytest.param(GoldenCase(name), id=name) for name in names]
@@ -67,3 +70,38 @@ def assert_close_to_largest(actual, expected, tolerance, message=''):
     assert actual.shape == expected.shape, message
     error, largest = (actual - expected).abs().max().item(), expected.abs().max().item()
     assert error <= tolerance * largest, f'{message}: off by {error}, largest value {largest}'
+
+
+def assert_layer_is_the_authors(case, mode, device='cpu', **kwargs):
+    """Compare an operator's output, gradients and statistics with those of the authors' layer."""
+    info = case.info
+    operator = LESA(
+        info['planes'],
+        info['planes'],
+        feat_size=(info['feat_size'],) * 2,
+        num_heads=info['heads'],
+        stride=info['stride'],
+        dcn=dict(type='DCN', deform_groups=1) if info['dcn'] else None,
+        **kwargs,
+    )
+    operator.load_state_dict(convert_official(case.state_dict()))
+    operator.train(mode == 'train').to(device)
+    x = case.image().to(device).requires_grad_()
+    out = operator(x)
+    out.backward(case.grad_output(out.shape).to(device))
+
+    assert_close_to_largest(out.cpu(), case[f'{mode}_output'], 1e-4, 'output')
+    assert_close_to_largest(x.grad.cpu(), case[f'{mode}_grad_input'], 1e-4, 'input gradient')
+    expected = convert_official(case.group(f'{mode}_grad/'))
+    gradients = {name: p.grad.cpu() for name, p in operator.named_parameters()}
+    assert gradients.keys() == expected.keys()
+    bias = 'context.similarity_norm.bias'
+    for name in gradients.keys() - {bias}:
+        assert_close_to_largest(gradients[name], expected[name], 1e-4, name)
+    # Zero but for rounding: to be compared with the gradient of the scale.
+    scale = expected['context.similarity_norm.weight'].abs().max()
+    assert (gradients[bias] - expected[bias]).abs().max() <= 1e-4 * scale
+    norm = operator.context.similarity_norm
+    for name, buffer in case.group(f'{mode}_buffer/bn_similarity.').items():
+        assert_close_to_largest(getattr(norm, name).cpu(), buffer, 1e-4, name)
+    assert (mode == 'eval') == (norm.num_batches_tracked.item() == 0)

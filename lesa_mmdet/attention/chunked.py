@@ -74,17 +74,19 @@ def _backward(*inputs: Tensor) -> tuple[Tensor, ...]:
 
 
 def _forward_of_head(q, k, v, row, col, out):
+    scratch = _scratch(k)
     for block in _blocks(k):
-        out[block] = _product(_weights(q[block], k, row[block], col[block]), v)
+        out[block] = _product(_weights(q[block], k, row[block], col[block], scratch), v)
 
 
 def _backward_of_head(grad_out, q, k, v, row, col, grad_q, grad_k, grad_v, grad_row, grad_col):
     sum_k, sum_v = torch.zeros_like(k).t(), torch.zeros_like(v).t()
+    scratch = _scratch(k)
     for block in _blocks(k):
-        weights = _weights(q[block], k, row[block], col[block])
+        weights = _weights(q[block], k, row[block], col[block], scratch)
         sum_v = _product(grad_out[block].t(), weights, plus=sum_v)
         grad = _product(grad_out[block], v.t())
-        grad = torch._softmax_backward_data(grad, weights, -1, weights.dtype)
+        torch._softmax_backward_data(grad, weights, -1, weights.dtype, grad_input=grad)
         sum_k = _product(q[block].t(), grad, plus=sum_k)
         grad_q[block] = _product(grad, k)
         grad_map = grad.unflatten(-1, (row.shape[-1], col.shape[-1]))
@@ -94,10 +96,12 @@ def _backward_of_head(grad_out, q, k, v, row, col, grad_q, grad_k, grad_v, grad_
     grad_v.copy_(sum_v.t())
 
 
-def _weights(q: Tensor, k: Tensor, row: Tensor, col: Tensor) -> Tensor:
-    """Softmax weights (n, H * W) of a block of n queries."""
-    position = (row[:, :, None] + col[:, None, :]).flatten(1)
-    return _product(q, k.t(), plus=position).softmax(-1)
+def _weights(q: Tensor, k: Tensor, row: Tensor, col: Tensor, scratch: Tensor) -> Tensor:
+    """Softmax weights (n, H * W) of a block of n queries, in the memory of ``scratch``."""
+    weights = scratch[: len(q)]
+    position = weights.unflatten(-1, (row.shape[-1], col.shape[-1]))
+    torch.add(row[:, :, None], col[:, None, :], out=position)
+    return torch.softmax(_product(q, k.t(), plus=weights), -1, out=weights)
 
 
 def _product(a: Tensor, b: Tensor, plus: Optional[Tensor] = None) -> Tensor:
@@ -118,11 +122,19 @@ def _heads(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 def _blocks(k: Tensor) -> Iterator[slice]:
     """Blocks of queries for keys (H * W, d)."""
-    places = k.shape[0]
-    row_bytes = places * k.element_size()
-    units = BLOCK_BYTES.get(k.device.type, BLOCK_BYTES['cpu']) // (QUERIES * row_bytes)
-    size = max(1, units) * QUERIES
+    places, size = k.shape[0], _block_size(k)
     return (slice(start, start + size) for start in range(0, places, size))
+
+
+def _scratch(k: Tensor) -> Tensor:
+    """Memory for a block of similarities. All take the same: new pages cost more than the sums."""
+    return k.new_empty(min(_block_size(k), k.shape[0]), k.shape[0])
+
+
+def _block_size(k: Tensor) -> int:
+    row_bytes = k.shape[0] * k.element_size()
+    units = BLOCK_BYTES.get(k.device.type, BLOCK_BYTES['cpu']) // (QUERIES * row_bytes)
+    return max(1, units) * QUERIES
 
 
 def _empty_output(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:

@@ -13,9 +13,12 @@ if not torch.cuda.is_available():
     os.environ.setdefault('TRITON_INTERPRET', '1')  # read once, while Triton is imported
 pytest.importorskip('triton', reason='Triton is not installed')
 
+from lesa_mmdet.attention import functional  # noqa: E402
 from lesa_mmdet.attention import triton as backend  # noqa: E402
 from lesa_mmdet.attention.reference import attend_reference  # noqa: E402
 from lesa_mmdet.attention.triton import attend_triton  # noqa: E402
+
+from golden import assert_layer_is_the_authors, golden_cases  # noqa: E402
 
 INTERPRETED = backend.INTERPRETED.value
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -155,6 +158,13 @@ def test_any_strides_match_the_definition(inputs_of, width, layout):
 def test_an_expanded_gradient_matches_the_definition(inputs_of):
     inputs = inputs_of(1, 2, 4, 16, 8, 16)
     assert_matches_the_definition(inputs, inputs[2].new_ones(()).expand_as(inputs[2]))
+
+
+@pytest.mark.parametrize('mode', ['eval', 'train'])
+@pytest.mark.parametrize('case', golden_cases('layer_decomposed'))
+def test_golden(monkeypatch, device, case, mode):
+    monkeypatch.setattr(functional, 'TRITON_INTERPRETED', INTERPRETED)
+    assert_layer_is_the_authors(case, mode, device, backend='triton')
 
 
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)

@@ -4,11 +4,8 @@ from mmdet.registry import MODELS
 
 from lesa_mmdet import LESA, SelfAttention
 from lesa_mmdet.attention import BACKENDS
-from lesa_mmdet.checkpoints import convert_official
 
-from golden import assert_close_to_largest, golden_cases
-
-DCN = dict(type='DCN', deform_groups=1)
+from golden import assert_layer_is_the_authors, golden_cases
 
 
 def randomized(operator):
@@ -21,46 +18,17 @@ def randomized(operator):
     return operator
 
 
-class TestGolden:
-    @pytest.mark.parametrize('backend', ['auto', *BACKENDS])
-    @pytest.mark.parametrize('mode', ['eval', 'train'])
-    @pytest.mark.parametrize('case', golden_cases('layer'))
-    def test_outputs_gradients_and_statistics(self, case, mode, backend):
-        info = case.info
-        flattened = info['pe_type'] == 'classification'
-        operator = LESA(
-            info['planes'],
-            info['planes'],
-            feat_size=(info['feat_size'],) * 2,
-            num_heads=info['heads'],
-            stride=info['stride'],
-            position='flattened' if flattened else 'decomposed',
-            dcn=DCN if info['dcn'] else None,
-            **({} if flattened else {'backend': backend}),
-        )
-        operator.load_state_dict(convert_official(case.state_dict()))
-        operator.train(mode == 'train')
-        x = case.image().requires_grad_()
-        out = operator(x)
-        out.backward(case.grad_output(out.shape))
+@pytest.mark.parametrize('backend', ['auto', *BACKENDS])
+@pytest.mark.parametrize('mode', ['eval', 'train'])
+@pytest.mark.parametrize('case', golden_cases('layer_decomposed'))
+def test_golden_decomposed(case, mode, backend):
+    assert_layer_is_the_authors(case, mode, backend=backend)
 
-        assert_close_to_largest(out, case[f'{mode}_output'], 1e-4, 'output')
-        assert_close_to_largest(x.grad, case[f'{mode}_grad_input'], 1e-4, 'input gradient')
-        expected = convert_official(case.group(f'{mode}_grad/'))
-        gradients = {name: p.grad for name, p in operator.named_parameters()}
-        assert gradients.keys() == expected.keys()
-        bias = 'context.similarity_norm.bias'
-        for name in gradients.keys() - {bias}:
-            assert_close_to_largest(gradients[name], expected[name], 1e-4, name)
-        # Zero but for rounding: to be compared with the gradient of the scale.
-        scale = expected['context.similarity_norm.weight'].abs().max()
-        assert (gradients[bias] - expected[bias]).abs().max() <= 1e-4 * scale
-        for name, buffer in case.group(f'{mode}_buffer/bn_similarity.').items():
-            actual = getattr(operator.context.similarity_norm, name)
-            assert_close_to_largest(actual, buffer, 1e-4, name)
-        assert (mode == 'eval') == torch.equal(
-            operator.context.similarity_norm.num_batches_tracked, torch.tensor(0)
-        )
+
+@pytest.mark.parametrize('mode', ['eval', 'train'])
+@pytest.mark.parametrize('case', golden_cases('layer_flattened'))
+def test_golden_flattened(case, mode):
+    assert_layer_is_the_authors(case, mode, position='flattened')
 
 
 @pytest.mark.parametrize('kind', [LESA, SelfAttention])
