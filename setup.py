@@ -51,6 +51,6 @@ setup(
     extras_require={
         'pretrain': ['mmpretrain>=1.2.0,<2', 'torchvision'],
         'demo': ['matplotlib', 'opencv-python>=4', 'pycocotools'],
-        'dev': ['hypothesis', 'pre-commit', 'pycocotools', 'pytest', 'ruff'],
+        'dev': ['hypothesis', 'onnx', 'onnxscript', 'pre-commit', 'pycocotools', 'pytest', 'ruff'],
     },
 )
