@@ -1,17 +1,19 @@
 """LESA backbones for mmdetection. Importing the package registers everything in mmdet."""
 
 from . import serialization
+from .analysis.hook import TermWeightsHook
 from .autocast import BackboneAutocastHook
 from .backbones import LESA_WRN, LESA_ResNet
 from .configs import config_path
 from .datasets import CheckedCocoDataset
 from .hooks import EpochSeedHook
-from .layers import LESA, SelfAttention
+from .layers import LESA, AugmentedAttention, SelfAttention
 from .submission import CocoSubmission
 from .version import __version__
 
 __all__ = [
     'LESA',
+    'AugmentedAttention',
     'BackboneAutocastHook',
     'CheckedCocoDataset',
     'CocoSubmission',
@@ -19,6 +21,7 @@ __all__ = [
     'LESA_ResNet',
     'LESA_WRN',
     'SelfAttention',
+    'TermWeightsHook',
     '__version__',
     'config_path',
 ]

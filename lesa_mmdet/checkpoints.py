@@ -35,6 +35,13 @@ _OPERATOR_KEY = re.compile(
     + '|'.join(map(re.escape, _RENAMED))
     + r')(?P<rest>\..+|)$'
 )
+# A part of each operator that none of those after it has.
+_OPERATORS = {
+    'fusion': 'LESA',
+    'local': 'static LESA',
+    'project': 'attention augmentation',
+    'context': 'self-attention',
+}
 _TABLES = ('context.height', 'context.width')
 
 
@@ -79,20 +86,48 @@ def adapt_state_dict(state_dict: MutableMapping[str, Any], prefix: str, backbone
     Raises:
         ValueError: If anything else does not fit the backbone.
     """
-    if not prefix and isinstance(state_dict.get('net'), Mapping):
-        given = dict(state_dict['net'])
-        state_dict.clear()
-    else:
-        keys = [key for key in state_dict if key.startswith(prefix)]
-        given = {key[len(prefix) :]: state_dict.pop(key) for key in keys}
-    given = convert_official(given)
+    given = convert_official(_take(state_dict, prefix))
     given = {key: value for key, value in given.items() if not key.startswith('fc.')}
 
-    own = backbone.state_dict()
+    own, operator = backbone.state_dict(), _operator_of(given)
     _fit_positions(given, own)
     _start_offsets(given, own)
-    _check(given, own, type(backbone).__name__)
+    problems = _compare(given, own)
+    if problems:
+        raise ValueError(
+            f'the checkpoint does not fit {type(backbone).__name__}'
+            f'{_explain(operator, _operator_of(own), given)}, keys: {problems}'
+        )
     state_dict.update({prefix + key: value for key, value in given.items()})
+
+
+def adapt_classifier(state_dict: MutableMapping[str, Any], prefix: str) -> None:
+    """Turn the part of a state dict that belongs to a classifier into what mmpretrain's takes.
+
+    The authors, and torchvision, have the classifier's layer as ``fc`` beside the backbone's:
+    ``fc.*`` becomes ``head.fc.*``, the rest ``backbone.*``. Changes ``state_dict`` in place.
+
+    Args:
+        state_dict (MutableMapping[str, Any]): A state dict, or the authors' ``{'net': ...}``.
+        prefix (str): Prefix of the classifier's keys in it.
+    """
+    given = {key.removeprefix('module.'): value for key, value in _take(state_dict, prefix).items()}
+    if not any(key.startswith(('backbone.', 'head.')) for key in given):
+        given = {
+            ('head.' if key.startswith('fc.') else 'backbone.') + key: value
+            for key, value in given.items()
+        }
+    state_dict.update({prefix + key: value for key, value in given.items()})
+
+
+def _take(state_dict: MutableMapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Take what belongs to a module out of a state dict, or all of the authors' ``net``."""
+    if not prefix and isinstance(state_dict.get('net'), Mapping):
+        taken = dict(state_dict['net'])
+        state_dict.clear()
+        return taken
+    keys = [key for key in state_dict if key.startswith(prefix)]
+    return {key[len(prefix) :]: state_dict.pop(key) for key in keys}
 
 
 def _fit_positions(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
@@ -122,7 +157,9 @@ def _keep_content(given: dict[str, Tensor], own: Mapping[str, Tensor], context: 
     """Keep of an operator with flattened positions what one with decomposed positions has, too."""
     for leaf in ('weight', 'bias', 'running_mean', 'running_var'):
         similarity, output = f'{context}.similarity_norm.{leaf}', f'{context}.output_norm.{leaf}'
-        if similarity in given:  # [content, query, key] -> [content, position]
+        if (
+            similarity in given and similarity in own
+        ):  # [content, query, key] -> [content, position]
             heads = given[similarity].shape[0] // 3
             given[similarity] = torch.cat((given[similarity][:heads], own[similarity][heads:]))
         if output in given:  # value and its embedding, channel by channel
@@ -138,7 +175,8 @@ def _start_offsets(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
             _log(f'{len(offsets)} offset parameters start fresh: the checkpoint has none.')
 
 
-def _check(given: Mapping[str, Any], own: Mapping[str, Tensor], name: str) -> None:
+def _compare(given: Mapping[str, Any], own: Mapping[str, Tensor]) -> str:
+    """What is missing, unexpected or of another shape; nothing if all fits."""
     optional = 'num_batches_tracked'  # not in checkpoints of old versions of torch
     problems = {
         'missing': [key for key in own if key not in given and not key.endswith(optional)],
@@ -149,13 +187,28 @@ def _check(given: Mapping[str, Any], own: Mapping[str, Tensor], name: str) -> No
             if key in given and given[key].shape != own[key].shape
         ],
     }
-    found = [
+    return '; '.join(
         f'{len(keys)} {problem} ({", ".join(keys[:5])}{", ..." if len(keys) > 5 else ""})'
         for problem, keys in problems.items()
         if keys
-    ]
-    if found:
-        raise ValueError(f'the checkpoint does not fit {name}, keys: {"; ".join(found)}')
+    )
+
+
+def _explain(operator: str, expected: str, given: Mapping[str, Any]) -> str:
+    """What may be behind a checkpoint that does not fit, if anything is obvious."""
+    if any(key.startswith('backbone.') for key in given):
+        return ": to take its backbone alone, set prefix='backbone.' in init_cfg"
+    return f': it looks like one of {operator}, not of {expected}' if operator != expected else ''
+
+
+def _operator_of(state_dict: Mapping[str, Any]) -> str:
+    """The operator of a backbone by its keys, for people."""
+    parts = {key.partition('.conv2.')[2].partition('.')[0] for key in state_dict}
+    operator = next((_OPERATORS[part] for part in _OPERATORS if part in parts), None)
+    if operator is None:
+        return 'plain convolution'
+    flattened = any(key.endswith('.context.relative') for key in state_dict)
+    return f'{operator} with {"flattened" if flattened else "decomposed"} positions'
 
 
 def _log(message: str) -> None:

@@ -1,5 +1,6 @@
-"""mmdet's own command line tools, on our configs: what ``tools/*.py`` call."""
+"""mmdet's and mmpretrain's own command line tools, on our configs: what ``tools/*.py`` call."""
 
+import os
 import runpy
 import sys
 import warnings
@@ -7,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import torch
 import torch.distributed as dist
@@ -25,15 +26,29 @@ STUFF_HINT = (
 )
 CHECKPOINT_HINT = (
     'get the pre-trained backbones from https://github.com/Chenglin-Yang/LESA (none of plain '
-    'self-attention was released: pre-train your own), or train from scratch with '
-    '--cfg-options model.backbone.init_cfg=None'
+    'self-attention was released: pre-train your own, docs/pretraining.md), or train from scratch '
+    'with --cfg-options model.backbone.init_cfg=None'
+)
+IMAGE_FOLDER_HINTS = {
+    'ImageNet': (
+        'get ILSVRC 2012 from https://image-net.org/download and put it into data/imagenet, one '
+        'folder of images a class in train/ and in val/, or name your folder in the config'
+    ),
+    'CustomDataset': (
+        'name a folder that has one folder of images a class, such as tools/crop_coco.py cuts out '
+        "of COCO's images"
+    ),
+}
+PRETRAIN_HINT = (
+    'it is an image classification config, and mmpretrain is not installed: '
+    'pip install lesa_mmdet[pretrain]'
 )
 LOADERS = {'train': ('train_dataloader', 'val_dataloader'), 'test': ('test_dataloader',)}
 EVALUATORS = {'train': ('val_evaluator',), 'test': ('test_evaluator',)}
 
 
 def run_tool(name: str) -> None:
-    """Run the tool of the installed mmdet, with this process's command line arguments.
+    """Run the tool of mmdet or, for a classifier, mmpretrain, with this process's arguments.
 
     Before that, the files that the config names are looked for, so that a missing one costs a
     second and not a training; and without a GPU, distributed processes are joined through gloo.
@@ -43,36 +58,39 @@ def run_tool(name: str) -> None:
     """
     # mmengine imports it once for every base file.
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
+    package = 'mmdet'
     if not {'-h', '--help'} & set(sys.argv):
-        args, cfg = _parse_arguments(name)
         try:
+            args, cfg = _parse_arguments(name)
             check_files(cfg, name)
             if name == 'test':
                 _check_exists(args.checkpoint, 'checkpoint', 'train one with tools/train.py')
-        except FileNotFoundError as error:
+        except (FileNotFoundError, ValueError) as error:
             sys.exit(f'error: {error}')
         if args.launcher == 'pytorch' and not torch.cuda.is_available():
             _join_on_cpu(cfg)
-    runpy.run_path(str(find_mmdet_tool(f'{name}.py')), run_name='__main__')
+        if cfg.get('default_scope') == 'mmpretrain':
+            package = 'mmpretrain'
+    runpy.run_path(str(find_tool(f'{name}.py', package)), run_name='__main__')
 
 
-def find_mmdet_tool(name: str) -> Path:
-    """Path of a tool that the installed mmdet ships.
+def find_tool(name: str, package: str = 'mmdet') -> Path:
+    """Path of a tool that the installed mmdet or mmpretrain ships.
 
     Raises:
-        FileNotFoundError: If this installation of mmdet has none.
+        FileNotFoundError: If this installation of the package has none.
     """
-    tool = Path(find_spec('mmdet').origin).parent / '.mim' / 'tools' / name
+    tool = Path(find_spec(package).origin).parent / '.mim' / 'tools' / name
     if not tool.is_file():
         raise FileNotFoundError(
-            f"mmdet's own tools/{name} is not at {tool}: install mmdet as a package "
-            '(pip install mmdet==3.3.0)'
+            f"{package}'s own tools/{name} is not at {tool}: install {package} as a package "
+            f'(pip install {package})'
         )
     return tool
 
 
 def check_files(cfg: Mapping[str, Any], tool: str) -> None:
-    """Look for the annotation files, image folders and checkpoints that a config names.
+    """Look for the annotation files, images and checkpoints that a config names.
 
     Args:
         cfg (Mapping[str, Any]): A whole config.
@@ -80,8 +98,12 @@ def check_files(cfg: Mapping[str, Any], tool: str) -> None:
 
     Raises:
         FileNotFoundError: For the first that does not exist, with where to get it.
+        ValueError: If the images are of other classes than the classifier knows.
     """
     for loader in LOADERS[tool]:
+        for dataset in _dicts_with(cfg.get(loader), 'type'):
+            if dataset['type'] in IMAGE_FOLDER_HINTS:
+                _check_image_folder(dataset, loader, cfg['model'].get('head') or {})
         for dataset in _dicts_with(cfg.get(loader), 'ann_file'):
             root = dataset.get('data_root') or ''
             _check_exists(join_path(root, dataset['ann_file']), f'annotation file of {loader}')
@@ -94,6 +116,31 @@ def check_files(cfg: Mapping[str, Any], tool: str) -> None:
     if tool == 'train':
         for init_cfg in _dicts_with(cfg.get('model'), 'checkpoint'):
             _check_exists(init_cfg['checkpoint'], 'pre-trained checkpoint', CHECKPOINT_HINT)
+
+
+def _check_image_folder(dataset: Mapping, loader: str, head: Mapping) -> None:
+    """Check that a data set of mmpretrain has a folder of images for each class of the head."""
+    root, split = dataset.get('data_root', ''), dataset.get('split', '')
+    prefix = dataset.get('data_prefix') or split
+    folder = join_path(root, prefix['img_path'] if isinstance(prefix, Mapping) else prefix)
+    what, hint = f'image folder of {loader}', IMAGE_FOLDER_HINTS[dataset['type']]
+    _check_exists(folder, what, hint)
+    listed = dataset.get('ann_file') or Path(root, 'meta', f'{split}.txt').is_file()
+    if listed or '://' in folder:
+        return
+    folders = [entry.path for entry in os.scandir(folder) if entry.is_dir()]
+    if not any(os.listdir(path) for path in folders):
+        raise FileNotFoundError(f'{what}: {folder} has no folders of images; {hint}')
+    expected = {'model.head.num_classes': head.get('num_classes', len(folders))}
+    if dataset['type'] == 'ImageNet' and 'classes' not in (dataset.get('metainfo') or {}):
+        expected['ImageNet'] = 1000
+    for name, number in expected.items():
+        if number != len(folders):
+            raise ValueError(
+                f'{what}: {folder} has folders of {len(folders)} classes, but {name} has {number}; '
+                f'for classes of your own set model.head.num_classes={len(folders)} and '
+                f'{loader}.dataset.metainfo.classes=None (their names are those of the folders)'
+            )
 
 
 def _check_exists(path: str, what: str, hint: str = COCO_HINT) -> None:
@@ -113,7 +160,7 @@ def _dicts_with(node: Any, key: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _parse_arguments(tool: str) -> tuple[Namespace, Config]:
-    """What mmdet's tool is about to be told, and the config it is about to load."""
+    """What the tool is about to be told, and the config it is about to load."""
     parser = ArgumentParser()
     parser.add_argument('config')
     if tool == 'test':
@@ -130,8 +177,17 @@ def _parse_arguments(tool: str) -> tuple[Namespace, Config]:
             f'{args.config}: a config in its _base_, or in that of one of them, does not exist: '
             f'{error.filename or error}'
         ) from error
+    except ImportError as error:
+        if find_spec('mmpretrain') or 'mmpretrain' not in _messages(error):
+            raise
+        raise ValueError(f'{args.config}: {PRETRAIN_HINT}') from error
     cfg.merge_from_dict(args.cfg_options)
     return args, cfg
+
+
+def _messages(error: Optional[BaseException]) -> str:
+    """What an error and those it arose from say."""
+    return f'{error} {_messages(error.__context__)}' if error else ''
 
 
 def _join_on_cpu(cfg: Config) -> None:

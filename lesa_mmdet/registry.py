@@ -9,6 +9,7 @@ from mmdet.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmengine.hooks import DistSamplerSeedHook
 from mmengine.model import BaseModule
+from mmengine.registry import MODELS as ROOT_MODELS
 
 __all__ = [
     'DATASETS',
@@ -22,4 +23,12 @@ __all__ = [
     'CocoMetric',
     'DistSamplerSeedHook',
     'ResNet',
+    'register_backbone',
 ]
+
+
+def register_backbone(backbone: type) -> type:
+    """Register a backbone in mmdet, and in mmengine's root, where mmpretrain finds it, too."""
+    for registry in (MODELS, ROOT_MODELS):
+        registry.register_module(module=backbone)
+    return backbone

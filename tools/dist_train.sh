@@ -4,5 +4,5 @@
 set -euo pipefail
 
 # mmdet's own script, but started under this name, so that it runs the train.py beside this file.
-script=$(python -c 'from lesa_mmdet.launch import find_mmdet_tool as find; print(find("dist_train.sh"))')
+script=$(python -c 'from lesa_mmdet.launch import find_tool as find; print(find("dist_train.sh"))')
 exec bash -c "$(<"$script")" "$0" "$@"

@@ -4,6 +4,6 @@
 set -euo pipefail
 
 # mmdet's own script, but it starts the test.py beside this file, from whatever folder.
-script=$(python -c 'from lesa_mmdet.launch import find_mmdet_tool as find; print(find("slurm_test.sh"))')
+script=$(python -c 'from lesa_mmdet.launch import find_tool as find; print(find("slurm_test.sh"))')
 text=$(<"$script")
 exec bash -c "${text/ tools\/test.py/ $(dirname "$0")/test.py}" "$0" "$@"

@@ -4,6 +4,6 @@
 set -euo pipefail
 
 # mmdet's own script, but it starts the train.py beside this file, from whatever folder.
-script=$(python -c 'from lesa_mmdet.launch import find_mmdet_tool as find; print(find("slurm_train.sh"))')
+script=$(python -c 'from lesa_mmdet.launch import find_tool as find; print(find("slurm_train.sh"))')
 text=$(<"$script")
 exec bash -c "${text/ tools\/train.py/ $(dirname "$0")/train.py}" "$0" "$@"

@@ -1,4 +1,7 @@
-"""Evaluate a detector: ``tools/test.py CONFIG CHECKPOINT [arguments of mmdet's tools/test.py]``."""
+"""Evaluate a detector or a classifier: ``tools/test.py CONFIG CHECKPOINT [further arguments]``.
+
+These are the arguments of mmdet's tools/test.py or, for configs/imagenet, of mmpretrain's.
+"""
 
 from lesa_mmdet.launch import run_tool
 

@@ -1,4 +1,7 @@
-"""Train a detector: ``tools/train.py CONFIG [arguments of mmdet's tools/train.py]``."""
+"""Train a detector or a classifier: ``tools/train.py CONFIG [further arguments]``.
+
+These are the arguments of mmdet's tools/train.py or, for configs/imagenet, of mmpretrain's.
+"""
 
 from lesa_mmdet.launch import run_tool
 

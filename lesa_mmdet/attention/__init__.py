@@ -1,9 +1,9 @@
 """Exact self-attention over a 2D map, pure PyTorch: no mmcv, mmdet or mmengine here."""
 
-from .flattened import attend_flattened
+from .flattened import attend_flattened, flattened_weights, pairwise_embeddings
 from .functional import BACKENDS, attend, available_backends
 from .positions import fit_table, relative_logits
-from .statistics import similarity_scales
+from .statistics import flattened_scales, similarity_scales
 
 __all__ = [
     'BACKENDS',
@@ -11,6 +11,9 @@ __all__ = [
     'attend_flattened',
     'available_backends',
     'fit_table',
+    'flattened_scales',
+    'flattened_weights',
+    'pairwise_embeddings',
     'relative_logits',
     'similarity_scales',
 ]

@@ -1,42 +1,105 @@
-"""Attention with one table over flattened offsets: the small, fixed maps of ImageNet training."""
+"""Attention with one table over flattened offsets: the small, fixed maps of ImageNet training.
 
-from typing import Callable
+Dense, but never more than two tensors of the similarities' size beside the softmax's result.
+"""
 
 import torch
 from torch import Tensor
 
 from .positions import pairwise
+from .precision import at_least_float, without_autocast
 
 
 def attend_flattened(
-    q: Tensor, k: Tensor, v: Tensor, table: Tensor, normalize: Callable[[Tensor], Tensor]
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    query: Tensor,
+    key: Tensor,
+    of_query: Tensor,
+    of_key: Tensor,
+    of_value: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Dense attention with query, key and value embeddings of ``a - b``, a and b flattened places.
+    """Softmax over j of ``q_i . k_j + query_i . of_query[i, j] + key_j . of_key[j, i]``.
 
-    With ``E[:, a, b] = table[:, a - b + N - 1]`` split into its parts Eq, Ek and Ev, the
-    similarity terms of query i and key j are ``q_i . k_j``, ``q_i . Eq[:, i, j]`` and
-    ``k_j . Ek[:, j, i]``.
+    Scales of the three terms are folded into their inputs. The softmax is computed in float32 or
+    wider.
 
     Args:
-        q (Tensor): Queries, shape (B, heads, N, d).
+        q (Tensor): Queries that meet the keys, shape (B, heads, N, d).
         k (Tensor): Keys, shape (B, heads, N, d).
         v (Tensor): Values, shape (B, heads, N, dv).
-        table (Tensor): Shape (2d + dv, 2N - 1).
-        normalize (Callable): Batch norm of the terms, (B, 3 * heads, N, N) to the same shape.
+        query (Tensor): Queries that meet the query embeddings, shape (B, heads, N, d).
+        key (Tensor): Keys that meet the key embeddings, shape (B, heads, N, d).
+        of_query (Tensor): Query embeddings, shape (N, N, d), see :func:`pairwise_embeddings`.
+        of_key (Tensor): Key embeddings, shape (N, N, d).
+        of_value (Tensor): Value embeddings, shape (N, N, dv).
 
     Returns:
         tuple[Tensor, Tensor]: The attended values and the attended value embeddings, each of
         shape (B, heads, N, dv).
     """
-    d, dv = q.shape[-1], v.shape[-1]
-    # pairwise() runs over j - i; the table runs over i - j.
-    embedding = pairwise(table.t().flip(0))  # (N, N, 2d + dv), [i, j] for i - j
-    of_query, of_key, of_value = embedding.split((d, d, dv), dim=-1)
-    terms = (
-        q @ k.transpose(-1, -2),
-        torch.einsum('bnid,ijd->bnij', q, of_query),
-        torch.einsum('bnjd,jid->bnij', k, of_key),
-    )
-    logits = normalize(torch.cat(terms, dim=1)).unflatten(1, (3, -1)).sum(1)
-    weights = logits.softmax(-1)
-    return weights @ v, torch.einsum('bnij,ijd->bnid', weights, of_value)
+    weights = flattened_weights(q, k, query, key, of_query, of_key).to(v.dtype)
+    with without_autocast(v.device):
+        return _WeightedSums.apply(weights, v, of_value.to(v.dtype))
+
+
+def flattened_weights(
+    q: Tensor, k: Tensor, query: Tensor, key: Tensor, of_query: Tensor, of_key: Tensor
+) -> Tensor:
+    """Softmax weights of n queries.
+
+    Args:
+        q (Tensor): Shape (B, heads, n, d).
+        k (Tensor): Shape (B, heads, N, d).
+        query (Tensor): Shape (B, heads, n, d).
+        key (Tensor): Shape (B, heads, N, d).
+        of_query (Tensor): Shape (n, N, d).
+        of_key (Tensor): Shape (N, n, d).
+
+    Returns:
+        Tensor: Shape (B, heads, n, N).
+    """
+    inputs = at_least_float(q, k, query, key, of_query, of_key)
+    q, k, query, key, of_query, of_key = inputs
+    with without_autocast(q.device):
+        logits = q @ k.transpose(-1, -2)
+        logits += torch.einsum('bnid,ijd->bnij', query, of_query)
+        logits += torch.einsum('bnjd,jid->bnij', key, of_key)
+        return logits.softmax(-1)
+
+
+class _WeightedSums(torch.autograd.Function):
+    """Weighted sums of values and of value embeddings.
+
+    The weights' two gradients are added in place, so that no third one is made of them.
+    """
+
+    @staticmethod
+    def forward(ctx, weights: Tensor, v: Tensor, of_value: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(weights, v, of_value)
+        return weights @ v, torch.einsum('bnij,ijd->bnid', weights, of_value)
+
+    @staticmethod
+    def backward(ctx, grad_values: Tensor, grad_embeddings: Tensor) -> tuple[Tensor, ...]:
+        weights, v, of_value = ctx.saved_tensors
+        grad = grad_values @ v.transpose(-1, -2)
+        grad += torch.einsum('bnid,ijd->bnij', grad_embeddings, of_value)
+        grad_v = weights.transpose(-1, -2) @ grad_values
+        return grad, grad_v, torch.einsum('bnij,bnid->ijd', weights, grad_embeddings)
+
+
+def pairwise_embeddings(table: Tensor, key_dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Lay the table of flattened offsets out as embeddings of pairs of places.
+
+    Args:
+        table (Tensor): Shape (2d + dv, 2N - 1), entry ``o + N - 1`` for the offset ``o``.
+        key_dim (int): Channels d of queries and keys.
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor]: Query, key and value embeddings, (N, N, d), (N, N, d) and
+        (N, N, dv), entries ``[a, b]`` for the offset ``a - b`` of flattened places.
+    """
+    # pairwise() runs over b - a.
+    embeddings = pairwise(table.t().flip(0))
+    return embeddings.split((key_dim, key_dim, table.shape[0] - 2 * key_dim), dim=-1)

@@ -7,3 +7,9 @@ from torch import Tensor
 def at_least_float(*tensors: Tensor) -> list[Tensor]:
     """Float16 and bfloat16 tensors in float32, wider ones as they are."""
     return [x.to(torch.promote_types(x.dtype, torch.float32)) for x in tensors]
+
+
+def without_autocast(device: torch.device) -> torch.autocast:
+    """A context in which operators on a device compute in the types that they are given."""
+    # Autocast knows no 'meta'; tensors there have no values.
+    return torch.autocast('cpu' if device.type == 'meta' else device.type, enabled=False)

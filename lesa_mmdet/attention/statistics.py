@@ -6,6 +6,7 @@ needs the variance of the terms, which follows from the moments of queries, keys
 tables. All second moments are taken around their means: nothing cancels however large those are.
 """
 
+from collections.abc import Iterator
 from typing import Callable
 
 import torch
@@ -15,7 +16,7 @@ from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .positions import pairwise
-from .precision import at_least_float
+from .precision import at_least_float, without_autocast
 
 
 def similarity_scales(
@@ -37,16 +38,51 @@ def similarity_scales(
         tuple[Tensor, Tensor]: Scale of the content and of the position term, each (heads,).
     """
 
-    def moments() -> tuple[Tensor, Tensor]:
+    def moments() -> Iterator[tuple[Tensor, Tensor]]:
         queries, keys, *tables = at_least_float(q, k, height, width)
-        content = content_moments(queries, keys)
-        position = position_moments(queries, *tables)
-        return torch.cat((content[0], position[0])), torch.cat((content[1], position[1]))
+        yield content_moments(queries, keys)
+        yield position_moments(queries, *tables)
 
-    batch, _, places, _ = q.shape
-    with torch.autocast(q.device.type, enabled=False):
-        scale = batch_norm_scale(norm, moments, count=batch * places * places)
-    return scale.chunk(2)
+    return _term_scales(norm, moments, q)
+
+
+def flattened_scales(
+    norm: _BatchNorm, q: Tensor, k: Tensor, table: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`similarity_scales` of the three terms of flattened positions.
+
+    Args:
+        norm (_BatchNorm): Batch norm of 3 * heads channels: content, query's position, key's.
+        q (Tensor): Queries, shape (B, heads, N, d).
+        k (Tensor): Keys, shape (B, heads, N, d).
+        table (Tensor): Table of flattened offsets, shape (2d + dv, 2N - 1).
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor]: Scale of each term, (heads,).
+    """
+
+    def moments() -> Iterator[tuple[Tensor, Tensor]]:
+        queries, keys, positions = at_least_float(q, k, table.t())
+        of_query, of_key, _ = positions.tensor_split((q.shape[-1], 2 * q.shape[-1]), dim=1)
+        yield content_moments(queries, keys)
+        yield flattened_moments(queries, of_query)
+        yield flattened_moments(keys, of_key)
+
+    return _term_scales(norm, moments, q)
+
+
+def _term_scales(
+    norm: _BatchNorm, moments: Callable[[], Iterator[tuple[Tensor, Tensor]]], q: Tensor
+) -> tuple[Tensor, ...]:
+    """Scales (heads,) of the terms whose means and variances (heads,) ``moments`` yields."""
+
+    def all_moments() -> tuple[Tensor, Tensor]:
+        means, variances = zip(*moments())
+        return torch.cat(means), torch.cat(variances)
+
+    batch, heads, places, _ = q.shape
+    with without_autocast(q.device):
+        return batch_norm_scale(norm, all_moments, count=batch * places**2).split(heads)
 
 
 def content_moments(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,6 +137,23 @@ def position_moments(q: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, 
     return query_mean.mean(1), query_var + query_mean.var(1, unbiased=False)
 
 
+def flattened_moments(x: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of ``x_a . table[a - b + N - 1]`` over batch, a and b, per head.
+
+    Args:
+        x (Tensor): Queries or keys, shape (B, heads, N, d).
+        table (Tensor): Their embeddings, shape (2N - 1, d).
+
+    Returns:
+        tuple[Tensor, Tensor]: Mean and (biased) variance, each (heads,).
+    """
+    # Over b, place a meets a window of the table: entries a to a + N - 1.
+    mean, cov = _mean_and_covariance_of_windows(table)
+    place_mean = torch.einsum('bnad,ad->nba', x, mean).flatten(1)
+    place_var = torch.einsum('bnad,ade->bnae', x, cov).mul(x).sum((0, 2, 3)) / place_mean.shape[1]
+    return place_mean.mean(1), place_var + place_mean.var(1, unbiased=False)
+
+
 def batch_norm_scale(
     norm: _BatchNorm, moments: Callable[[], tuple[Tensor, Tensor]], count: int
 ) -> Tensor:
@@ -136,6 +189,18 @@ def _mean_and_covariance(x: Tensor) -> tuple[Tensor, Tensor]:
     mean = x.mean(-2)
     deviation = x - mean.unsqueeze(-2)
     return mean, deviation.transpose(-1, -2) @ deviation / x.shape[-2]
+
+
+def _mean_and_covariance_of_windows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Those of each N successive ones of 2N - 1 vectors (2N - 1, d): (N, d) and (N, d, d)."""
+    size = (x.shape[0] + 1) // 2
+    mean = x.mean(0)
+    deviation = x - mean
+    products = deviation.unsqueeze(-1) * deviation.unsqueeze(-2)
+    sums = torch.cat((deviation.unsqueeze(-1), products), dim=-1).cumsum(0)
+    sums = torch.cat((torch.zeros_like(sums[:1]), sums))
+    window_mean, second = ((sums[size:] - sums[:-size]) / size).tensor_split((1,), dim=-1)
+    return mean + window_mean.squeeze(-1), second - window_mean * window_mean.transpose(-1, -2)
 
 
 def _reduce(mean: Tensor, var: Tensor, count: int, group) -> tuple[Tensor, Tensor, int]:

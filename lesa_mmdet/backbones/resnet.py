@@ -7,10 +7,10 @@ from torch import nn
 
 from ..checkpoints import adapt_state_dict
 from ..layers import build_operator
-from ..registry import MODELS, Bottleneck, ResNet
+from ..registry import Bottleneck, ResNet, register_backbone
 
 
-@MODELS.register_module()
+@register_backbone
 class LESA_ResNet(ResNet):
     """ResNet with an operator in the place of the 3x3 convolutions of some stages.
 
@@ -111,7 +111,7 @@ class WideBottleneck(Bottleneck):
     expansion = 2
 
 
-@MODELS.register_module()
+@register_backbone
 class LESA_WRN(LESA_ResNet):
     """Wide ResNet with an operator: every bottleneck's inner width is doubled, its output is not.
 

@@ -1,12 +1,23 @@
 """The context (binary) term: what all other places say about a place."""
 
+from typing import Optional
+
 import torch
 from einops import rearrange, reduce
 from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..attention import attend, attend_flattened, fit_table, relative_logits, similarity_scales
+from ..attention import (
+    attend,
+    attend_flattened,
+    fit_table,
+    flattened_scales,
+    flattened_weights,
+    pairwise_embeddings,
+    relative_logits,
+    similarity_scales,
+)
 from ..attention.reference import similarity_terms
 from ..registry import BaseModule
 
@@ -17,14 +28,15 @@ QUERIES = 64
 class ContextTerm(BaseModule):
     """All-to-all multi-head self-attention with relative positions (paper, equation 1).
 
-    Per head, queries and keys have half the channels of values. A batch norm over the similarity
-    terms takes the place of the usual 1 / sqrt(d).
+    A batch norm over the similarity terms takes the place of the usual 1 / sqrt(d).
 
     Args:
         in_channels (int): Channels of the input.
         out_channels (int): Channels of the output, a multiple of 2 * num_heads.
         feat_size (tuple[int, int]): (H, W) of the map the position tables are built for.
         num_heads (int): Number of heads.
+        key_dim (int, optional): Channels of the queries and keys of a head. Defaults to half of
+            those of the values.
         norm_cfg (dict): Config of the norms; the similarity terms need a batch norm.
 
     Attributes:
@@ -41,10 +53,11 @@ class ContextTerm(BaseModule):
         *,
         feat_size: tuple[int, int],
         num_heads: int = 8,
-        norm_cfg: dict = dict(type='BN'),
+        key_dim: Optional[int] = None,
+        norm_cfg: Optional[dict] = dict(type='BN'),
     ) -> None:
         super().__init__()
-        if out_channels % (2 * num_heads):
+        if key_dim is None and out_channels % (2 * num_heads):
             raise ValueError(
                 f'out_channels has to be a multiple of 2 * num_heads = {2 * num_heads} '
                 f'(queries and keys take half the channels of a head), got {out_channels}'
@@ -52,9 +65,10 @@ class ContextTerm(BaseModule):
         self.feat_size = tuple(feat_size)
         self.num_heads = num_heads
         self.value_dim = out_channels // num_heads
-        self.key_dim = self.value_dim // 2
-        self.qkv = nn.Conv2d(in_channels, 2 * out_channels, 1, bias=False)
-        self.qkv_norm = build_norm_layer(norm_cfg, 2 * out_channels)[1]
+        self.key_dim = key_dim or self.value_dim // 2
+        channels = num_heads * (2 * self.key_dim + self.value_dim)
+        self.qkv = nn.Conv2d(in_channels, channels, 1, bias=False)
+        self.qkv_norm = _norm(norm_cfg, channels)
 
     def init_weights(self) -> None:
         """Initialize the projection from N(0, 1 / C_in), and the position tables."""
@@ -98,17 +112,25 @@ class DecomposedContext(ContextTerm):
 
     Args:
         backend (str): Backend of :func:`lesa_mmdet.attention.attend`.
+        norm_cfg (dict, optional): Config of the norms, or None for the usual attention: no norms,
+            and similarities divided by sqrt(d).
         **kwargs: See :class:`ContextTerm`.
     """
 
-    def __init__(self, *args, backend: str = 'auto', norm_cfg: dict = dict(type='BN'), **kwargs):
+    def __init__(
+        self,
+        *args,
+        backend: str = 'auto',
+        norm_cfg: Optional[dict] = dict(type='BN'),
+        **kwargs,
+    ) -> None:
         super().__init__(*args, norm_cfg=norm_cfg, **kwargs)
         self.backend = backend
         rows, cols = self.feat_size
         self.height = nn.Parameter(torch.randn(2 * rows - 1, self.key_dim) * self.key_dim**-0.5)
         self.width = nn.Parameter(torch.randn(2 * cols - 1, self.key_dim) * self.key_dim**-0.5)
-        self.similarity_norm = self._similarity_norm(norm_cfg, terms=2)
-        self.output_norm = build_norm_layer(norm_cfg, self.num_heads * self.value_dim)[1]
+        self.similarity_norm = norm_cfg and self._similarity_norm(norm_cfg, terms=2)
+        self.output_norm = _norm(norm_cfg, self.num_heads * self.value_dim)
 
     def factors(self, x: Tensor) -> tuple[Tensor, ...]:
         """Queries, keys, values and position logits that :func:`lesa_mmdet.attention.attend` takes.
@@ -118,7 +140,10 @@ class DecomposedContext(ContextTerm):
         rows, cols = x.shape[-2:]
         q, k, v = self.project(x)
         height, width = fit_table(self.height, rows), fit_table(self.width, cols)
-        content, position = similarity_scales(self.similarity_norm, q, k, height, width)
+        if self.similarity_norm is None:
+            content = position = q.new_full((self.num_heads,), self.key_dim**-0.5)
+        else:
+            content, position = similarity_scales(self.similarity_norm, q, k, height, width)
         row, col = relative_logits(q * position[:, None, None], height, width)
         q = (q * content[:, None, None]).to(q.dtype)  # scales are never half precision
         return q, k, v, row, col
@@ -156,22 +181,49 @@ class FlattenedContext(ContextTerm):
         self.similarity_norm = self._similarity_norm(norm_cfg, terms=3)
         self.output_norm = build_norm_layer(norm_cfg, 2 * self.num_heads * self.value_dim)[1]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C_in, H, W) to (B, C_out, H, W), for H, W = feat_size.
+    def factors(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What :func:`lesa_mmdet.attention.attend_flattened` takes, the similarity norm folded in.
 
         Raises:
-            ValueError: If the map has another size.
+            ValueError: If the map is not of feat_size.
         """
         if tuple(x.shape[-2:]) != self.feat_size:
             raise ValueError(
                 f"position 'flattened' was built for a map of {self.feat_size}, got "
                 f"{tuple(x.shape[-2:])}; position 'decomposed' takes any size"
             )
-        q, k, v = self.project(x)
-        values, embeddings = attend_flattened(q, k, v, self.relative, self.similarity_norm)
-        both = torch.stack((values, embeddings))  # in channels: a value, then its embedding
+        q, k, v = (part.contiguous() for part in self.project(x))  # as the products want them
+        scales = flattened_scales(self.similarity_norm, q, k, self.relative)
+        content, query, key = (scale[:, None, None] for scale in scales)
+        embeddings = pairwise_embeddings(self.relative, self.key_dim)
+        return q * content, k, v, q * query, k * key, *embeddings
+
+    def weights(self, factors: tuple[Tensor, ...], places: Tensor) -> Tensor:
+        """Softmax weights (B, heads, n, H * W) of the queries at n places, given as indices."""
+        q, k, _, query, key, of_query, of_key, _ = factors
+        q, query = q[:, :, places], query[:, :, places]
+        return flattened_weights(q, k, query, key, of_query[places], of_key[:, places])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) to (B, C_out, H, W), for H, W = feat_size.
+
+        Raises:
+            ValueError: If the map has another size.
+        """
+        factors = self.factors(x)
+        outputs = attend_flattened(*factors)
+        if self.ablate_unary:
+            unary = self.unary_weights(factors).unsqueeze(-1)
+            _, _, values, *_, of_value = factors
+            own_embedding = of_value[0, 0]  # of the offset 0
+            outputs = outputs[0] - unary * values, outputs[1] - unary * own_embedding
+        both = torch.stack(outputs)  # in channels: a value, then its embedding
         both = rearrange(both, 'two b n (h w) d -> b (n d two) h w', h=x.shape[-2])
         return reduce(self.output_norm(both), 'b (c two) h w -> b c h w', 'sum', two=2)
+
+
+def _norm(cfg: Optional[dict], channels: int) -> nn.Module:
+    return build_norm_layer(cfg, channels)[1] if cfg else nn.Identity()
 
 
 POSITIONS = {'decomposed': DecomposedContext, 'flattened': FlattenedContext}

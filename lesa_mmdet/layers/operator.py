@@ -63,4 +63,4 @@ def build_operator(cfg: dict, **kwargs) -> Operator:
             f'operator type {cfg.get("type")!r} is unknown; available: {", ".join(names)}, '
             'or operator=None for plain convolution'
         )
-    return MODELS.build({**kwargs, **cfg})
+    return MODELS.build({**kwargs, **cfg, 'type': kind})  # a class: built in any package's scope

@@ -7,24 +7,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lesa_mmdet.attention import attend, relative_logits, similarity_scales
-from lesa_mmdet.attention.reference import attend_normalized, similarity_terms
+from lesa_mmdet.attention import attend, flattened_scales, relative_logits, similarity_scales
+from lesa_mmdet.attention.reference import (
+    attend_flattened_normalized,
+    attend_normalized,
+    similarity_terms,
+)
 
 HEADS = 2
 
 
 @pytest.fixture(scope='module')
 def make_maps():
-    """Queries, keys and the two tables, each around a mean of its own."""
+    """Queries, keys and the tables of a kind of position, each around a mean of its own."""
 
-    def make(batch, rows, cols, d, dtype=torch.float64, mean=1.0):
+    def make(batch, rows, cols, d, dtype=torch.float64, mean=1.0, position='decomposed'):
         generator = torch.Generator().manual_seed(0)
-        shapes = (
-            (batch, HEADS, rows * cols, d),
-            (batch, HEADS, rows * cols, d),
-            (2 * rows - 1, d),
-            (2 * cols - 1, d),
-        )
+        places = rows * cols
+        tables = {
+            'decomposed': ((2 * rows - 1, d), (2 * cols - 1, d)),
+            'flattened': ((2 * places - 1, 3 * d),),
+        }
+        shapes = ((batch, HEADS, places, d), (batch, HEADS, places, d), *tables[position])
         maps = []
         for shape in shapes:
             x = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -35,8 +39,8 @@ def make_maps():
     return make
 
 
-def make_norm(kind=nn.BatchNorm2d, dtype=torch.float64, **kwargs):
-    norm = kind(2 * HEADS, dtype=dtype, **kwargs)
+def make_norm(kind=nn.BatchNorm2d, dtype=torch.float64, terms=2, **kwargs):
+    norm = kind(terms * HEADS, dtype=dtype, **kwargs)
     for x in norm.state_dict().values():
         if x.is_floating_point():
             nn.init.uniform_(x, 0.5, 1.5)
@@ -45,6 +49,24 @@ def make_norm(kind=nn.BatchNorm2d, dtype=torch.float64, **kwargs):
 
 def dense_terms(q, k, height, width):
     return torch.cat(similarity_terms(q, k, *relative_logits(q, height, width)), dim=1)
+
+
+def dense_flattened_terms(q, k, table):
+    terms = []
+    v = q.new_zeros(*q.shape[:-1], table.shape[1] - 2 * q.shape[-1])
+    attend_flattened_normalized(q, k, v, table.t(), lambda x: terms.append(x) or x)
+    return terms[0]
+
+
+# Scales of the terms from maps, the terms themselves, and how many there are.
+POSITIONS = {
+    'decomposed': (similarity_scales, dense_terms, 2),
+    'flattened': (
+        lambda norm, q, k, table: flattened_scales(norm, q, k, table.t()),
+        dense_flattened_terms,
+        3,
+    ),
+}
 
 
 def attend_dense(norm, q, k, v, height, width):
@@ -95,39 +117,54 @@ def test_the_norm_trains(make_maps):
     assert gradients[0][1].abs().max() < 1e-12
 
 
+@pytest.mark.parametrize('position', POSITIONS)
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
-def test_large_means_cancel_nothing(make_maps, dtype):
-    maps = make_maps(2, 6, 7, 8, dtype, mean=50.0)
-    norm = make_norm(dtype=torch.float32, momentum=1.0)
-    similarity_scales(norm, *maps)
-    terms = dense_terms(*(x.double() for x in maps))
+def test_large_means_cancel_nothing(make_maps, dtype, position):
+    scales, dense, count = POSITIONS[position]
+    maps = make_maps(2, 6, 7, 8, dtype, mean=50.0, position=position)
+    norm = make_norm(dtype=torch.float32, terms=count, momentum=1.0)
+    scales(norm, *maps)
+    terms = dense(*(x.double() for x in maps))
     mean, var = terms.mean((0, 2, 3)), terms.transpose(0, 1).flatten(1).var(1)
     assert (mean.abs() > 10 * var.sqrt()).any()
     torch.testing.assert_close(norm.running_mean.double(), mean, rtol=1e-5, atol=0)
     torch.testing.assert_close(norm.running_var.double(), var, rtol=1e-4, atol=0)
 
 
-def test_autocast_leaves_statistics_alone(make_maps):
-    maps = make_maps(1, 4, 4, 4, torch.float32)
-    plain = make_norm(dtype=torch.float32)
+@pytest.mark.parametrize('position', POSITIONS)
+def test_autocast_leaves_statistics_alone(make_maps, position):
+    scales, _, count = POSITIONS[position]
+    maps = make_maps(1, 4, 4, 4, torch.float32, position=position)
+    plain = make_norm(dtype=torch.float32, terms=count)
     autocast = copy.deepcopy(plain)
-    expected = similarity_scales(plain, *maps)
+    expected = scales(plain, *maps)
     with torch.autocast('cpu', torch.bfloat16):
-        actual = similarity_scales(autocast, *maps)
+        actual = scales(autocast, *maps)
     assert torch.equal(torch.cat(actual), torch.cat(expected))
     torch.testing.assert_close(autocast.state_dict(), plain.state_dict(), rtol=0, atol=0)
 
 
-def test_synchronized_statistics_are_those_of_the_joint_batch(tmp_path, make_maps):
-    maps = make_maps(3, 3, 4, 3)
-    norm = make_norm()
+@pytest.mark.parametrize('mode', ['train', 'eval'])
+@pytest.mark.parametrize('position', POSITIONS)
+def test_tensors_without_values(make_maps, mode, position):
+    scales, _, count = POSITIONS[position]
+    maps = [x.to('meta') for x in make_maps(2, 3, 4, 3, position=position)]
+    norm = make_norm(terms=count).to('meta').train(mode == 'train')
+    assert [x.shape for x in scales(norm, *maps)] == [(HEADS,)] * count
+
+
+@pytest.mark.parametrize('position', POSITIONS)
+def test_synchronized_statistics_are_those_of_the_joint_batch(tmp_path, make_maps, position):
+    compute, _, count = POSITIONS[position]
+    maps = make_maps(3, 3, 4, 3, position=position)
+    norm = make_norm(terms=count)
     state = copy.deepcopy(norm.state_dict())
-    scales = torch.cat(similarity_scales(norm, *maps))
+    scales = torch.cat(compute(norm, *maps))
     scales.square().sum().backward()
 
     # One image in the first process, two in the second.
     torch.save((state, [x.detach() for x in maps]), tmp_path / 'inputs.pt')
-    torch.multiprocessing.spawn(synchronize, (2, tmp_path), nprocs=2)
+    torch.multiprocessing.spawn(synchronize, (2, tmp_path, position), nprocs=2)
     parts = [torch.load(tmp_path / f'{rank}.pt') for rank in range(2)]
     for part in parts:
         torch.testing.assert_close(part['scales'], scales.detach())
@@ -141,14 +178,15 @@ def test_synchronized_statistics_are_those_of_the_joint_batch(tmp_path, make_map
         torch.testing.assert_close(grads[0][i] + grads[1][i], 2 * x.grad)
 
 
-def synchronize(rank, processes, folder):
+def synchronize(rank, processes, folder, position):
+    compute, _, count = POSITIONS[position]
     dist.init_process_group('gloo', f'file://{folder}/store', rank=rank, world_size=processes)
     state, (q, k, *tables) = torch.load(folder / 'inputs.pt')
-    norm = make_norm(nn.SyncBatchNorm)
+    norm = make_norm(nn.SyncBatchNorm, terms=count)
     norm.load_state_dict(state)
     mine = slice(0, 1) if rank == 0 else slice(1, 3)
     maps = [x.requires_grad_() for x in (q[mine].clone(), k[mine].clone(), *tables)]
-    scales = torch.cat(similarity_scales(norm, *maps))
+    scales = torch.cat(compute(norm, *maps))
     scales.square().sum().backward()
     grads = [x.grad for x in (*maps, norm.weight)]
     result = dict(scales=scales.detach(), state=norm.state_dict(), grads=grads)

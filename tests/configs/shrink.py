@@ -1,4 +1,4 @@
-"""The configs, and what makes each small enough for one training step within seconds."""
+"""Configs of detectors, and what makes each small enough for one training step within seconds."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ import numpy as np
 from mmengine.config import Config
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted(path for path in ROOT.glob('configs/*/*.py') if path.parent.name != '_base_')
+OTHERS = ('_base_', 'imagenet', 'crops')  # parts of configs, classifiers
+CONFIGS = sorted(path for path in ROOT.glob('configs/*/*.py') if path.parent.name not in OTHERS)
 NAMES = [path.stem for path in CONFIGS]
 
 BASE_CHANNELS = 8

@@ -67,8 +67,8 @@ def test_missing_base(base, monkeypatch, tmp_path):
     config.write_text("_base_ = './middle.py'\n")
     monkeypatch.setattr(sys, 'argv', ['train.py', str(config)])
     with pytest.raises(
-        FileNotFoundError,
-        match=rf'{config}: a config in its _base_, .*does not exist: .*missing\.py',
+        SystemExit,
+        match=rf'^error: {config}: a config in its _base_, .*does not exist: .*missing\.py',
     ):
         launch.run_tool('train')
 

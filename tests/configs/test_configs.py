@@ -7,9 +7,9 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 from shrink import NAMES, load, shrink
+from training import start_residuals, step_by_hand
 
 import lesa_mmdet  # noqa: F401
 
@@ -163,27 +163,10 @@ def test_trains_a_step_and_evaluates(name, request, tmp_path):
 
 
 def train_step(runner, cfg):
-    """One step by hand, in order to see the gradients: every parameter gets a finite one."""
-    model = runner.model
-    model.init_weights()
-    for name, parameter in model.backbone.named_parameters():
-        if name.endswith('bn3.weight'):  # as of a pre-trained one; from zero nothing else learns
-            torch.nn.init.constant_(parameter, 0.2)
-    model.train()
-    images = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
+    """One step by hand, in order to see the gradients."""
+    runner.model.init_weights()
+    start_residuals(runner.model.backbone)
+    batch = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
     runner.call_hook('before_run')
-    losses = model(**model.data_preprocessor(images, training=True), mode='loss')
-    loss, logged = model.parse_losses(losses)
-    assert all(value.isfinite().all() for value in logged.values()), logged
-    loss.backward()
-    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    assert [name for name, p in trainable.items() if p.grad is None] == []
-    assert [name for name, p in trainable.items() if not p.grad.isfinite().all()] == []
-    still = [name for name, p in trainable.items() if 'backbone' in name and not p.grad.any()]
-    # Softmax drops what is the same for all keys.
-    assert all(name.endswith('similarity_norm.bias') for name in still)
-    before = [p.detach().clone() for p in trainable.values()]
-    optimizer = dict(cfg.optim_wrapper.optimizer, lr=1e-5, params=trainable.values())
-    OPTIMIZERS.build(optimizer).step()
-    assert not all(map(torch.equal, before, trainable.values()))
+    step_by_hand(runner.model, batch, cfg.optim_wrapper.optimizer)
     runner.call_hook('after_run')

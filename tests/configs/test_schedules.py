@@ -1,36 +1,14 @@
 """Learning rates of whole trainings, step by step, against the released recipes."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
-from mmengine.hooks import ParamSchedulerHook
-from mmengine.registry import OPTIMIZERS, PARAM_SCHEDULERS
 from shrink import NAMES, load
+from training import replay_schedule
 
 RATES = {'8xb1': 0.01, '4xb1': 0.005}  # GPUs with one image each
 SCHEDULES = {'1x': (12, 8, 11), '20e': (20, 16, 19)}  # epochs, and after which the rate falls
 WARM_UP = 500
 EPOCH = 600  # iterations, here
-
-
-def replay(cfg):
-    """Learning rates (epochs, EPOCH) as mmengine's schedulers and its hook set them."""
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = OPTIMIZERS.build(dict(cfg.optim_wrapper.optimizer, params=[parameter]))
-    schedulers = [
-        PARAM_SCHEDULERS.build(dict(scheduler, optimizer=optimizer, epoch_length=EPOCH))
-        for scheduler in cfg.param_scheduler
-    ]
-    runner, hook = SimpleNamespace(param_schedulers=schedulers), ParamSchedulerHook()
-    rates = torch.zeros(cfg.train_cfg.max_epochs, EPOCH)
-    for epoch in rates:
-        for iteration in range(EPOCH):
-            epoch[iteration] = optimizer.param_groups[0]['lr']
-            optimizer.step()
-            hook.after_train_iter(runner, iteration)
-        hook.after_train_epoch(runner)
-    return rates
 
 
 @pytest.mark.parametrize('name', [name for name in NAMES if 'coco' in name])
@@ -42,11 +20,11 @@ def test_schedule_is_the_released_one(name):
     expected[first:] *= 0.1
     expected[second:] *= 0.1
     expected[0, :WARM_UP] *= torch.linspace(0.001, 1, WARM_UP)
-    torch.testing.assert_close(replay(load(name)), expected)
+    torch.testing.assert_close(replay_schedule(load(name), EPOCH), expected)
 
 
 def test_schedule_of_the_demo():
-    rates = replay(load('mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160'))
+    rates = replay_schedule(load('mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160'), EPOCH)
     assert len(rates) == 10
     assert rates[0, 0] == pytest.approx(0.01 * 0.001)
     assert rates.max() == pytest.approx(0.001, rel=0.02)

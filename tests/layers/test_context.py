@@ -1,4 +1,4 @@
-"""What surrounds the attention: dense definition, autocast, compilers, copies, memory formats."""
+"""What surrounds the attention: dense definition, weights, autocast, compilers, copies, formats."""
 
 import copy
 import pickle
@@ -9,19 +9,27 @@ from einops import rearrange
 
 from lesa_mmdet import LESA
 from lesa_mmdet.attention import relative_logits
-from lesa_mmdet.attention.reference import attend_normalized
+from lesa_mmdet.attention.reference import attend_flattened_normalized, attend_normalized
+from lesa_mmdet.layers.context import POSITIONS, build_context
 
-BACKENDS = ['reference', 'chunked']
 SIZE = (5, 7)
+FORMS = {
+    'reference': dict(backend='reference'),
+    'chunked': dict(backend='chunked'),
+    'flattened': dict(position='flattened'),
+}
 
 
-@pytest.fixture
-def operator():
+@pytest.fixture(params=FORMS)
+def operator(request):
     torch.manual_seed(0)
-    operator = LESA(16, 16, feat_size=SIZE, num_heads=4)
-    for parameter in operator.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return operator
+    return randomized(LESA(16, 16, feat_size=SIZE, num_heads=4, **FORMS[request.param]))
+
+
+def randomized(module, std=0.3):
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=std)
+    return module
 
 
 @pytest.fixture
@@ -39,27 +47,93 @@ def step(function, operator, image):
     return {'output': out.detach(), 'image': image.grad, **grads}
 
 
+def attend_dense(context, x):
+    """Queries of a map (B, C, H, W), attended values (and embeddings) by the dense definition."""
+    q, k, v = context.project(x)
+    if hasattr(context, 'relative'):
+        outputs = attend_flattened_normalized(q, k, v, context.relative, context.similarity_norm)
+        return join(context, outputs, x)
+    row, col = relative_logits(q, context.height, context.width)
+    out = attend_normalized(q, k, v, row, col, context.similarity_norm)
+    return join(context, (out,), x)
+
+
+def join(context, outputs, x):
+    """Norm of one or two outputs (B, heads, H * W, d), whose channels alternate, and their sum."""
+    both = torch.stack(outputs, dim=-1)
+    both = rearrange(both, 'b n (h w) d two -> b (n d two) h w', h=x.shape[-2])
+    return context.output_norm(both).unflatten(1, (-1, len(outputs))).sum(2)
+
+
 @pytest.mark.parametrize('mode', ['train', 'eval'])
-@pytest.mark.parametrize('backend', BACKENDS)
-def test_context_is_the_dense_definition(operator, image, mode, backend):
+def test_context_is_the_dense_definition(operator, image, mode):
     context = operator.context.double().train(mode == 'train')
-    context.backend = backend
-
-    def dense(x):
-        q, k, v = context.project(x)
-        row, col = relative_logits(q, context.height, context.width)
-        out = attend_normalized(q, k, v, row, col, context.similarity_norm)
-        return context.output_norm(rearrange(out, 'b n (h w) d -> b (n d) h w', h=SIZE[0]))
-
-    expected = step(dense, context, image.double())
+    expected = step(lambda x: attend_dense(context, x), context, image.double())
     torch.testing.assert_close(step(context, context, image.double()), expected)
 
 
+def dense_weights(context, x):
+    """The softmax's weights: what the dense definition gives for values of one place each."""
+    q, k, v = context.project(x)
+    places = q.shape[2]
+    one_hot = torch.eye(places, dtype=x.dtype).expand(*v.shape[:2], -1, -1)
+    if hasattr(context, 'relative'):
+        table = context.relative[: 2 * context.key_dim]
+        table = torch.cat((table, table.new_zeros(places, table.shape[1])))
+        return attend_flattened_normalized(q, k, one_hot, table, context.similarity_norm)[0]
+    row, col = relative_logits(q, context.height, context.width)
+    return attend_normalized(q, k, one_hot, row, col, context.similarity_norm)
+
+
+@pytest.mark.parametrize('position', POSITIONS)
+@pytest.mark.parametrize('size', [(4, 5), (8, 8), (9, 15)])  # below, at and above a block of 64
+class TestWeights:
+    @pytest.fixture
+    def context(self, position, size):
+        torch.manual_seed(0)
+        context = build_context(position, 16, 16, feat_size=size, num_heads=4)
+        randomized(context.double().eval(), std=1)
+        for name, buffer in context.named_buffers():
+            if name.endswith('running_var'):
+                torch.nn.init.uniform_(buffer, 0.5, 1.5)
+        return context
+
+    @pytest.fixture
+    def x(self, size):
+        return torch.randn(2, 16, *size, dtype=torch.float64)
+
+    def test_are_those_of_the_dense_definition(self, context, x):
+        expected = dense_weights(context, x)
+        places = torch.randperm(x[0, 0].numel())[:7]
+        weights = context.weights(context.factors(x), places)
+        torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]))
+        torch.testing.assert_close(weights, expected[:, :, places])
+
+    def test_unary_weights_are_the_diagonal(self, context, x):
+        unary = context.unary_weights(context.factors(x))
+        expected = dense_weights(context, x).diagonal(dim1=-2, dim2=-1)
+        torch.testing.assert_close(unary, expected)
+
+    def test_ablation_leaves_out_what_a_place_gives_itself(self, context, x):
+        v = context.project(x)[2]
+        place = torch.arange(v.shape[2])
+        weights = dense_weights(context, x)
+        weights[..., place, place] = 0
+        outputs = (weights @ v,)
+        if hasattr(context, 'relative'):
+            offsets = place[:, None] - place + len(place) - 1
+            embeddings = context.relative[2 * context.key_dim :, offsets]
+            outputs += (torch.einsum('bnij,dij->bnid', weights, embeddings),)
+        plain = context(x)
+        context.ablate_unary = True
+        torch.testing.assert_close(context(x), join(context, outputs, x))
+        assert not torch.allclose(context(x), plain, rtol=0.01)
+
+
 @pytest.mark.parametrize('mode', ['train', 'eval'])
-@pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_autocast(operator, image, mode, backend, dtype):
-    operator.train(mode == 'train').context.backend = backend
+def test_autocast(operator, image, mode, dtype):
+    operator.train(mode == 'train')
     expected = step(operator, operator, image)
     with torch.autocast('cpu', dtype):
         actual = step(operator, operator, image)
@@ -70,9 +144,8 @@ def test_autocast(operator, image, mode, backend, dtype):
         assert (x - y).norm() <= 10 * torch.finfo(dtype).eps * y.norm(), names
 
 
-@pytest.mark.parametrize('backend', BACKENDS)
-def test_a_model_in_half_precision(operator, image, backend):
-    operator.eval().context.backend = backend
+def test_a_model_in_half_precision(operator, image):
+    operator.eval()
     expected = operator(image)
     actual = operator.bfloat16()(image.bfloat16())
     assert actual.dtype == torch.bfloat16
@@ -80,9 +153,8 @@ def test_a_model_in_half_precision(operator, image, backend):
 
 
 @pytest.mark.parametrize('mode', ['train', 'eval'])
-@pytest.mark.parametrize('backend', BACKENDS)
-def test_compiles_as_one_graph(operator, image, mode, backend):
-    operator.train(mode == 'train').context.backend = backend
+def test_compiles_as_one_graph(operator, image, mode):
+    operator.train(mode == 'train')
     plain = copy.deepcopy(operator)
     torch.compiler.reset()
     compiled = torch.compile(operator, backend='aot_eager', fullgraph=True)
@@ -91,17 +163,15 @@ def test_compiles_as_one_graph(operator, image, mode, backend):
     torch.testing.assert_close(operator.state_dict(), plain.state_dict())
 
 
-@pytest.mark.parametrize('backend', BACKENDS)
-def test_copies(operator, image, backend):
-    operator.eval().context.backend = backend
+def test_copies(operator, image):
+    operator.eval()
     expected = operator(image)
     assert torch.equal(copy.deepcopy(operator)(image), expected)
     assert torch.equal(pickle.loads(pickle.dumps(operator))(image), expected)
 
 
-@pytest.mark.parametrize('backend', BACKENDS)
-def test_channels_last(operator, image, backend):
-    operator.eval().context.backend = backend
+def test_channels_last(operator, image):
+    operator.eval()
     expected = step(operator, operator, image)
     operator.to(memory_format=torch.channels_last)
     actual = step(operator, operator, image.to(memory_format=torch.channels_last))
@@ -109,9 +179,9 @@ def test_channels_last(operator, image, backend):
     torch.testing.assert_close(actual, expected)
 
 
-@pytest.mark.parametrize('backend', BACKENDS)
-def test_no_images(operator, image, backend):
-    operator.eval().context.backend = backend
+def test_no_images(operator, image):
+    operator.eval()
     result = step(operator, operator, image[:0])
     assert result['output'].shape == result['image'].shape == (0, 16, *SIZE)
-    assert not result['context.height'].any()
+    tables = [name for name in result if name.split('.')[-1] in ('height', 'width', 'relative')]
+    assert tables and not any(result[name].any() for name in tables)

@@ -1,0 +1,3 @@
+_base_ = './lesa-resnet50_4xb32_in1k.py'
+
+model = dict(backbone=dict(type='LESA_WRN'))

@@ -1,0 +1,4 @@
+_base_ = './sa-resnet50_4xb32_in1k.py'
+
+# For detectors: their position tables are resized from these.
+model = dict(backbone=dict(operator=dict(position='decomposed')))

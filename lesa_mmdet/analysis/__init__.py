@@ -1,0 +1,1 @@
+"""Looking inside: what the terms weigh, and where a place looks."""

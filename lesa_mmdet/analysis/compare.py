@@ -1,0 +1,92 @@
+"""Detections of several models on the same images, side by side."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from mmdet.apis import inference_detector
+from mmdet.models import BaseDetector
+from mmdet.visualization import DetLocalVisualizer
+from torch import nn
+
+from .maps import read_image
+
+IMAGE_SUFFIXES = {'.bmp', '.jpeg', '.jpg', '.png', '.webp'}
+COLUMN_WIDTH = 5  # inches
+
+
+def find_images(sources: Iterable[Path]) -> list[Path]:
+    """Images of a list of files and folders; those of a folder by name.
+
+    Raises:
+        FileNotFoundError: If a source does not exist or is a folder without an image.
+    """
+    images = []
+    for source in map(Path, sources):
+        if source.is_dir():
+            found = sorted(p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+            if not found:
+                raise FileNotFoundError(
+                    f'folder {source} has no image ({", ".join(sorted(IMAGE_SUFFIXES))})'
+                )
+            images += found
+        elif source.is_file():
+            images.append(source)
+        else:
+            raise FileNotFoundError(f'{source} is neither an image nor a folder of images')
+    return images
+
+
+def draw_detections(model: nn.Module, image: Path, score_thr: float = 0.3) -> np.ndarray:
+    """Draw a detector's detections into an image.
+
+    Args:
+        model (nn.Module): Detector of :func:`lesa_mmdet.analysis.model.load_model`.
+        image (Path): Image file.
+        score_thr (float): Detections below are left out.
+
+    Returns:
+        np.ndarray: uint8 (H, W, 3), RGB.
+
+    Raises:
+        FileNotFoundError: If there is no such image.
+        ValueError: If the file holds no image, or the model is no detector.
+    """
+    if not isinstance(model, BaseDetector):
+        raise ValueError(f'{type(model).__name__} is no detector: only detections are compared')
+    pixels = read_image(image)
+    visualizer = DetLocalVisualizer(alpha=0.4)
+    visualizer.dataset_meta = model.dataset_meta
+    detected = inference_detector(model, str(image))
+    visualizer.add_datasample(image.name, pixels, detected, draw_gt=False, pred_score_thr=score_thr)
+    return visualizer.get_image()
+
+
+def draw_comparison(
+    columns: Sequence[Sequence[np.ndarray]], titles: Sequence[str], names: Sequence[str]
+) -> Figure:
+    """Draw images in a grid.
+
+    Args:
+        columns (Sequence[Sequence[np.ndarray]]): By model the images (H, W, 3), RGB. Those of a
+            row have the same size.
+        titles (Sequence[str]): Titles of the columns.
+        names (Sequence[str]): Names of the rows.
+
+    Returns:
+        Figure: One column a model, one row an image.
+    """
+    heights = [COLUMN_WIDTH * image.shape[0] / image.shape[1] for image in columns[0]]
+    figure = Figure(figsize=(COLUMN_WIDTH * len(columns), sum(heights) + 0.5), layout='constrained')
+    grid = figure.subplots(
+        len(names), len(columns), squeeze=False, gridspec_kw=dict(height_ratios=heights)
+    )
+    for column_axes, column, title in zip(grid.T, columns, titles):
+        column_axes[0].set_title(title, fontsize=9)
+        for axes, image in zip(column_axes, column):
+            axes.imshow(image)
+            axes.set(xticks=[], yticks=[])
+    for axes, name in zip(grid[:, 0], names):
+        axes.set_ylabel(name)
+    return figure

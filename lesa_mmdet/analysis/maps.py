@@ -1,0 +1,314 @@
+"""Where a place looks: its local field, its context weights and its omega, over the image."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, count
+from pathlib import Path
+from typing import Optional, Union
+
+import cv2
+import mmcv
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from mmdet.utils import get_test_pipeline_cfg
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import DefaultScope
+from torch import Tensor, nn
+
+from ..layers import Operator
+from .model import get_operator, operators
+
+COLUMNS = 4
+PANEL_WIDTH, TITLE_HEIGHT = 3.2, 0.3  # inches
+# A colour that the colour map does not have, rimmed to be seen on any image.
+COLOUR = '#e3007b'
+RIM = [withStroke(linewidth=2.4, foreground='white')]
+
+
+@dataclass(frozen=True)
+class View:
+    """How a model sees an image: resized, cropped around the centre, padded right and below.
+
+    All pairs are (x, y), all arrays of points (..., 2) in that order. A pixel reaches from its
+    index to the next, so that its centre lies at one half.
+
+    Attributes:
+        image_size (np.ndarray): Pixels of the image.
+        scale (np.ndarray): Pixels of the model's input for one of the image.
+        offset (np.ndarray): Pixels of the resized image that are cropped left and above.
+        seen_size (np.ndarray): Pixels of the input that show the image.
+        input_size (np.ndarray): Pixels of the input, padding included.
+    """
+
+    image_size: np.ndarray
+    scale: np.ndarray
+    offset: np.ndarray
+    seen_size: np.ndarray
+    input_size: np.ndarray
+
+    @classmethod
+    def from_metainfo(cls, metainfo: Mapping, input_shape: Sequence[int]) -> 'View':
+        """Derive the view from what a test pipeline notes, and the (H, W) of the input."""
+        image_size, seen_size, input_size = (
+            np.array(shape[1::-1])
+            for shape in (metainfo['ori_shape'], metainfo['img_shape'], input_shape)
+        )
+        scale = np.array(metainfo.get('scale_factor', (1, 1)))
+        cropped = np.maximum(np.rint(image_size * scale) - seen_size, 0)
+        # np.rint rounds halves to even, as mmcv's CenterCrop does.
+        return cls(image_size, scale, np.rint(cropped / 2), seen_size, input_size)
+
+    def place(self, point: Sequence[int], map_shape: Sequence[int]) -> tuple[int, int]:
+        """Row and column of the place of a map (H, W) that a pixel (x, y) of the image falls on.
+
+        Raises:
+            ValueError: If there is no such pixel, or it is cropped away.
+        """
+        width, height = self.image_size
+        if not (0 <= point[0] < width and 0 <= point[1] < height):
+            raise ValueError(
+                f'point {tuple(point)} is outside the image, which is {width} pixels wide and '
+                f'{height} high: x runs from 0 to {width - 1}, y from 0 to {height - 1}'
+            )
+        position = (np.array(point) + 0.5) * self.scale - self.offset
+        if (position < 0).any() or (position >= self.seen_size).any():
+            first = np.ceil(self.offset / self.scale - 0.5).astype(int)
+            last = np.ceil((self.offset + self.seen_size) / self.scale - 0.5).astype(int) - 1
+            raise ValueError(
+                f'point {tuple(point)} is cropped away by the test pipeline, which keeps x from '
+                f'{first[0]} to {last[0]} and y from {first[1]} to {last[1]}'
+            )
+        col, row = (position // self._stride(map_shape)).astype(int)
+        return int(row), int(col)
+
+    def to_image(self, positions: np.ndarray, map_shape: Sequence[int]) -> np.ndarray:
+        """Points (..., 2) on a map (H, W), where places are what pixels are in the image."""
+        return (positions * self._stride(map_shape) + self.offset) / self.scale
+
+    def _stride(self, map_shape: Sequence[int]) -> int:
+        """Stride of a map: those of a ResNet are powers of two, and keep what is left over."""
+        rows = map_shape[0]
+        return next(2**k for k in count() if -(-self.input_size[1] // 2**k) <= rows)
+
+
+@dataclass(frozen=True)
+class PlaceMaps:
+    """What the output of an operator at one place is made of.
+
+    Attributes:
+        place (tuple[int, int]): Row and column of the place.
+        weights (np.ndarray): Softmax weights (heads, H, W) of the context.
+        field (np.ndarray, optional): Points (n, 2), (x, y) on the map, around which the operator's
+            convolution samples; without one None.
+        omega (np.ndarray, optional): Mean (H, W) over the channels of the context's weight;
+            without dynamic fusion None.
+    """
+
+    place: tuple[int, int]
+    weights: np.ndarray
+    field: Optional[np.ndarray] = None
+    omega: Optional[np.ndarray] = None
+
+
+@torch.no_grad()
+def look(
+    model: nn.Module,
+    image: Union[str, Path],
+    point: Sequence[int],
+    layers: Optional[Sequence[str]] = None,
+) -> tuple[View, dict[str, PlaceMaps]]:
+    """Run a model's backbone on an image and look at what operators do at one pixel of it.
+
+    Args:
+        model (nn.Module): Model of :func:`lesa_mmdet.analysis.model.load_model`.
+        image (str | Path): Image file.
+        point (Sequence[int]): Pixel (x, y) of the image.
+        layers (Sequence[str], optional): Names of operators. Defaults to the last of those with
+            the finest map.
+
+    Returns:
+        tuple[View, dict[str, PlaceMaps]]: How the model sees the image, and the maps by layer.
+
+    Raises:
+        ValueError: If the model does not see the point, or has no such layer or no operator.
+    """
+    watched = {name: get_operator(model, name) for name in layers or operators(model)}
+    view, inputs = see(model, image)
+    with _record(watched) as records:
+        model.backbone(inputs)
+    if layers is None:
+        finest = max(record['input'].shape[-1] for record in records.values())
+        layers = [name for name in watched if records[name]['input'].shape[-1] == finest][-1:]
+    return view, {name: _maps_at(watched[name], records[name], view, point) for name in layers}
+
+
+def see(model: nn.Module, image: Union[str, Path]) -> tuple[View, Tensor]:
+    """What the test pipeline of a model makes of an image: the view, and the input (1, 3, H, W)."""
+    with DefaultScope.overwrite_default_scope(model.cfg.get('default_scope', 'mmdet')):
+        pipeline = Compose(get_test_pipeline_cfg(model.cfg))
+    sample = pipeline(dict(img_path=str(image), img_id=0))
+    inputs = model.data_preprocessor(pseudo_collate([sample]))['inputs']
+    return View.from_metainfo(sample['data_samples'].metainfo, inputs.shape[-2:]), inputs
+
+
+@contextmanager
+def _record(watched: Mapping[str, Operator]) -> Iterator[dict[str, dict[str, Tensor]]]:
+    """Keep what the maps are made from, while the operators compute."""
+    records = {name: {} for name in watched}
+    handles = []
+
+    def keep(module: nn.Module, record: dict, key: str) -> None:
+        def hook(module, inputs, output):
+            record[key] = inputs[0] if key == 'input' else output
+
+        handles.append(module.register_forward_hook(hook))
+
+    for name, operator in watched.items():
+        keep(operator, records[name], 'input')
+        if getattr(operator, 'fusion', None) is not None:
+            keep(operator.fusion, records[name], 'omega')
+        if hasattr(_local_conv(operator), 'conv_offset'):
+            keep(_local_conv(operator).conv_offset, records[name], 'offsets')
+    try:
+        yield records
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _local_conv(operator: Operator) -> Optional[nn.Module]:
+    """The 3x3 convolution: LESA's local term's, attention augmentation's own, or none."""
+    return getattr(getattr(operator, 'local', operator), 'conv', None)
+
+
+def _maps_at(
+    operator: Operator, record: Mapping[str, Tensor], view: View, point: Sequence[int]
+) -> PlaceMaps:
+    x = record['input']
+    shape = x.shape[-2:]
+    row, col = view.place(point, shape)
+    query = torch.tensor([row * shape[1] + col], device=x.device)
+    weights = operator.context.weights(operator.context.factors(x), query)
+    conv, field = _local_conv(operator), None
+    if conv is not None:
+        offsets = record['offsets'][0, :, row, col] if 'offsets' in record else None
+        field = local_field(conv, (row, col), offsets)
+    omega = record['omega'][0].mean(0).cpu().numpy() if 'omega' in record else None
+    return PlaceMaps((row, col), weights[0, :, 0].unflatten(-1, shape).cpu().numpy(), field, omega)
+
+
+def local_field(
+    conv: nn.Module, place: tuple[int, int], offsets: Optional[Tensor] = None
+) -> np.ndarray:
+    """Points around which a convolution of stride 1 samples its input for one place.
+
+    Args:
+        conv (nn.Module): The convolution, plain or deformable.
+        place (tuple[int, int]): Row and column of the place.
+        offsets (Tensor, optional): What ``conv_offset`` of a deformable convolution gives there;
+            of DCNv2, the masks follow and are left alone.
+
+    Returns:
+        np.ndarray: Points (n, 2) as (x, y); a place reaches from its index to the next. n is the
+        number of taps, times the groups of offsets.
+    """
+    taps = [
+        (np.arange(size) - size // 2) * step for size, step in zip(conv.kernel_size, conv.dilation)
+    ]
+    taps = np.stack(np.meshgrid(*taps, indexing='ij'), axis=-1).reshape(1, -1, 2)  # (row, column)
+    positions = np.array(place) + 0.5 + taps
+    if offsets is not None:
+        groups = conv.deform_groups
+        offsets = offsets[: groups * taps.size].reshape(groups, -1, 2).cpu().numpy()
+        positions = positions + offsets
+    return positions.reshape(-1, 2)[:, ::-1]
+
+
+def draw_maps(image: np.ndarray, view: View, point: Sequence[int], maps: PlaceMaps) -> Figure:
+    """Draw what a place is made of over the image: local field, context, omega, each head.
+
+    Weights are coloured from 0 to their maximum, omega from its minimum to its maximum.
+
+    Args:
+        image (np.ndarray): Image (H, W, 3), RGB.
+        view (View): How the model sees the image.
+        point (Sequence[int]): Pixel (x, y) of the image.
+        maps (PlaceMaps): What :func:`look` gives for an operator.
+
+    Returns:
+        Figure: Panels without local field or omega where an operator has none.
+    """
+    heads, *shape = maps.weights.shape
+    place = np.array(maps.place)[::-1] + 0.5
+    # Pale and grey, so that colours tell values.
+    pale = (mmcv.rgb2gray(image, keepdim=True) // 2 + 128).repeat(3, axis=-1)
+
+    def draw_heat(axes: Axes, title: str, values: np.ndarray, low: float = 0) -> None:
+        _draw_image(axes, title, pale)
+        (left, top), (right, bottom) = view.to_image(np.array([(0, 0), shape[::-1]]), shape)
+        extent = (left, right, bottom, top)
+        axes.imshow(values, 'viridis', alpha=0.6, vmin=low, vmax=values.max(), extent=extent)
+        _draw_boxes(axes, [place], view, shape)
+
+    rows = 1 + -(-heads // COLUMNS)
+    panel_height = PANEL_WIDTH * image.shape[0] / image.shape[1] + TITLE_HEIGHT
+    figure = Figure(figsize=(COLUMNS * PANEL_WIDTH, rows * panel_height), layout='constrained')
+    of_mean, of_heads = np.split(figure.subplots(rows, COLUMNS), [1])
+    panels = iter(of_mean.flat)
+
+    axes = _draw_image(next(panels), f'point ({point[0]}, {point[1]})', image)
+    axes.plot(
+        *np.array(point) + 0.5, '+', color=COLOUR, ms=14, mew=1.4, clip_on=False, path_effects=RIM
+    )
+    if maps.field is not None:
+        axes = _draw_image(next(panels), 'local field', image)
+        _draw_boxes(axes, maps.field, view, shape)
+    mean = maps.weights.mean(0)
+    draw_heat(next(panels), f'mean of heads: max {mean.max():.3g}', mean)
+    if maps.omega is not None:
+        low, high = maps.omega.min(), maps.omega.max()
+        draw_heat(next(panels), f'mean omega: {low:.3g} to {high:.3g}', maps.omega, low)
+    panels = chain(of_heads.flat, panels)
+    for head, weights in enumerate(maps.weights, start=1):
+        draw_heat(next(panels), f'head {head}: max {weights.max():.3g}', weights)
+    for axes in panels:
+        axes.remove()
+    return figure
+
+
+def _draw_image(axes: Axes, title: str, image: np.ndarray) -> Axes:
+    height, width = image.shape[:2]
+    axes.imshow(image, extent=(0, width, height, 0))
+    axes.set_title(title)
+    axes.set_axis_off()
+    axes.autoscale(False)  # what is drawn outside the image is cut off
+    return axes
+
+
+def _draw_boxes(axes: Axes, centres: Sequence, view: View, map_shape: Sequence[int]) -> None:
+    """Outline places around points (x, y) on a map."""
+    for centre in centres:
+        corner, opposite = view.to_image(np.stack((centre - 0.5, centre + 0.5)), map_shape)
+        axes.add_patch(
+            Rectangle(corner, *(opposite - corner), fill=False, ec=COLOUR, lw=1.2, path_effects=RIM)
+        )
+
+
+def read_image(path: Union[str, Path]) -> np.ndarray:
+    """Read an image file as uint8 (H, W, 3), RGB.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds no image.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'image {path} does not exist')
+    try:
+        return mmcv.imread(path, channel_order='rgb')
+    except cv2.error as error:
+        raise ValueError(f'image {path} cannot be read: it is no image, or broken') from error

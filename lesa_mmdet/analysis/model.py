@@ -1,0 +1,109 @@
+"""Trained models, and the operators in them."""
+
+from copy import deepcopy
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Optional, Union
+
+from mmdet.apis import init_detector
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from ..layers import Operator
+
+
+def load_model(
+    config: Union[str, Path, Config],
+    checkpoint: Union[str, Path],
+    device: str = 'cpu',
+    cfg_options: Optional[dict] = None,
+) -> nn.Module:
+    """Build the detector or classifier of a config, with a checkpoint's weights, for evaluation.
+
+    mmdet and mmpretrain do so themselves, each for its own; which one it is follows from the
+    config's ``default_scope``, which becomes the current one.
+
+    Args:
+        config (str, Path or Config): Config of a detector or, with mmpretrain, a classifier.
+        checkpoint (str or Path): File or URL, as training saves it.
+        device (str): Device to put the model on.
+        cfg_options (dict, optional): Changes to the config.
+
+    Returns:
+        nn.Module: The model in evaluation mode; ``model.cfg`` is its config.
+
+    Raises:
+        FileNotFoundError: If there is no such config or checkpoint.
+        ValueError: If the checkpoint is none, or of another backbone or operator.
+        ModuleNotFoundError: If it is a classifier and mmpretrain is not installed.
+    """
+    cfg = _read(config) if isinstance(config, (str, Path)) else deepcopy(config)
+    cfg.merge_from_dict(cfg_options or {})
+    cfg.model.backbone.init_cfg = None  # the checkpoint has it all
+    scope = cfg.get('default_scope', 'mmdet')
+    init_default_scope(scope)
+    if scope == 'mmpretrain':
+        from mmpretrain import get_model as build
+    else:
+        build = init_detector
+    try:
+        model = build(cfg, str(checkpoint), device=device)
+    except ValueError as error:
+        raise ValueError(
+            f'{checkpoint} does not go into the model of {cfg.filename}: {error}'
+        ) from error
+    model.cfg = cfg
+    return model
+
+
+def _read(config: Union[str, Path]) -> Config:
+    try:
+        return Config.fromfile(config)
+    except ImportError as error:
+        needed = any(name in str(error) for name in ('mmpretrain', 'lesa_mmdet.classifiers'))
+        if needed and find_spec('mmpretrain') is None:
+            raise ModuleNotFoundError(
+                f'{config} is the config of a classifier and needs mmpretrain, which is not '
+                'installed: pip install lesa_mmdet[pretrain]'
+            ) from error
+        raise
+
+
+def operators(model: nn.Module) -> dict[str, Operator]:
+    """The operators of a model by the names of their blocks, 'layer3.1', in the order they run.
+
+    Args:
+        model (nn.Module): Detector, classifier or backbone.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    backbone = getattr(model, 'backbone', model)
+    found = {
+        name.removesuffix('.conv2'): module
+        for name, module in backbone.named_modules()
+        if isinstance(module, Operator)
+    }
+    if not found:
+        raise ValueError(
+            f'{type(backbone).__name__} has no operator, only convolution: take the config and '
+            'checkpoint of a model with self-attention or LESA'
+        )
+    return found
+
+
+def get_operator(model: nn.Module, name: str) -> Operator:
+    """The operator of a block.
+
+    Args:
+        model (nn.Module): Detector, classifier or backbone.
+        name (str): One of the names of :func:`operators`.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    found = operators(model)
+    if name not in found:
+        raise ValueError(f'layer {name!r} has no operator; available: {", ".join(found)}')
+    return found[name]

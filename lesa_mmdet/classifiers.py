@@ -1,0 +1,29 @@
+"""Image classifiers: mmpretrain's, on the backbones of this package. The only module that needs it.
+
+Configs name it beside the package: ``custom_imports=dict(imports=['lesa_mmdet.classifiers'])``.
+"""
+
+try:
+    from mmpretrain.models import ImageClassifier
+    from mmpretrain.registry import MODELS
+except ModuleNotFoundError as error:
+    if error.name != 'mmpretrain':
+        raise
+    raise ImportError(
+        'image classification needs mmpretrain, which is not installed: '
+        'pip install lesa_mmdet[pretrain]'
+    ) from error
+
+from .checkpoints import adapt_classifier
+
+
+@MODELS.register_module()
+class LESA_ImageClassifier(ImageClassifier):
+    """mmpretrain's ``ImageClassifier``, which takes the authors' checkpoints as they are.
+
+    Those of torchvision's ResNets, too: their layer ``fc`` becomes the head's.
+    """
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        adapt_classifier(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -1,0 +1,101 @@
+"""Attention augmentation: convolution and attention beside each other."""
+
+from typing import Optional
+
+import torch
+from mmcv.cnn import build_conv_layer
+from torch import Tensor, nn
+
+from ..registry import MODELS
+from .context import DecomposedContext
+from .operator import Operator
+
+
+@MODELS.register_module()
+class AugmentedAttention(Operator):
+    """Attention-augmented convolution (Bello et al. 2019, arXiv 1904.09925, section 3.2).
+
+    The output concatenates the channels of a 3x3 convolution and those of multi-head self-attention
+    with relative positions, the latter mixed by a 1x1 projection. The bottleneck's norm follows.
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output.
+        feat_size (tuple[int, int]): (H, W) of the map the position tables are built for; any other
+            map is taken, too.
+        num_heads (int): Heads of the attention.
+        key_ratio (float): Channels of queries, and of keys, of all heads together by out_channels.
+            They are rounded to a multiple of num_heads.
+        value_ratio (float): Likewise for the values: the attention's channels of the output.
+        stride (int): Stride of the output.
+        dilation (int): Dilation of the convolution.
+        dcn (dict, optional): Config of a deformable convolution of mmcv instead.
+        norm_cfg (dict): Without effect: there is no norm inside.
+        **context: Further arguments of the attention: ``backend``.
+
+    Raises:
+        ValueError: If a ratio is not positive or leaves no channel to the convolution.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        feat_size: tuple[int, int],
+        num_heads: int = 8,
+        key_ratio: float = 0.2,
+        value_ratio: float = 0.1,
+        stride: int = 1,
+        dilation: int = 1,
+        dcn: Optional[dict] = None,
+        norm_cfg: dict = dict(type='BN'),
+        **context,
+    ) -> None:
+        super().__init__(stride)
+        if key_ratio <= 0 or value_ratio <= 0:
+            raise ValueError(
+                f'key_ratio and value_ratio have to be positive, got {key_ratio} and {value_ratio}'
+            )
+        key_dim, value_dim = (
+            max(1, round(ratio * out_channels / num_heads)) for ratio in (key_ratio, value_ratio)
+        )
+        attention_channels = num_heads * value_dim
+        if attention_channels >= out_channels:
+            raise ValueError(
+                f'value_ratio {value_ratio} leaves the convolution none of {out_channels} output '
+                f'channels: {num_heads} heads of {value_dim} channels take them; more channels, '
+                'fewer heads or a smaller ratio would do'
+            )
+        # Whether a *strided* convolution stays plain does not matter here: this one never is.
+        conv_cfg = dcn and {key: dcn[key] for key in dcn if key != 'fallback_on_stride'}
+        self.conv = build_conv_layer(
+            conv_cfg,
+            in_channels,
+            out_channels - attention_channels,
+            kernel_size=3,
+            padding=dilation,
+            dilation=dilation,
+            bias=False,
+        )
+        self.context = DecomposedContext(
+            in_channels,
+            attention_channels,
+            feat_size=feat_size,
+            num_heads=num_heads,
+            key_dim=key_dim,
+            norm_cfg=None,
+            **context,
+        )
+        self.project = nn.Conv2d(attention_channels, attention_channels, 1, bias=False)
+
+    def init_weights(self) -> None:
+        """Start a deformable convolution as a plain one, whatever a backbone's init_cfg did."""
+        super().init_weights()
+        if hasattr(self.conv, 'conv_offset'):
+            nn.init.zeros_(self.conv.conv_offset.weight)
+            nn.init.zeros_(self.conv.conv_offset.bias)
+
+    def operate(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) to (B, C_out, H, W): the convolution's channels come first."""
+        return torch.cat((self.conv(x), self.project(self.context(x))), dim=1)

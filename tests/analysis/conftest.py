@@ -1,0 +1,88 @@
+"""Tiny backbones, and the demo's detector with images."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from lesa_mmdet import LESA_ResNet
+from lesa_mmdet.demo.shapes import generate
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def mmdet_scope():
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield
+
+
+@pytest.fixture
+def build_backbone():
+    """Builds a ResNet of 4 x 4 maps whose norms have statistics and whose layers differ."""
+
+    def build(**operator):
+        torch.manual_seed(0)
+        backbone = LESA_ResNet(
+            50,
+            operator=dict(num_heads=2, **operator),
+            base_channels=4,
+            strides=(1, 2, 2, 1),
+            input_size=(64, 64),
+            norm_eval=False,
+        )
+        for module in backbone.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.weight, 0.5, 2)
+                nn.init.normal_(module.bias)
+        for _ in range(5):
+            backbone(torch.randn(4, 3, 64, 64))
+        backbone.eval()
+        return backbone
+
+    return build
+
+
+@pytest.fixture(scope='session')
+def detector():
+    """Config of the demo's detector."""
+    return ROOT / 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
+
+
+@pytest.fixture(scope='session')
+def shapes(tmp_path_factory):
+    """Root of a few of the demo's images."""
+    return generate(tmp_path_factory.mktemp('shapes'), num_train=1, num_val=6)
+
+
+@pytest.fixture
+def data_options(shapes):
+    """Options that put these images into the demo's config."""
+    options = {'test_evaluator.ann_file': f'{shapes}/annotations/val.json'}
+    options['test_dataloader.dataset.data_root'] = f'{shapes}/'
+    return options
+
+
+@pytest.fixture(scope='session')
+def checkpoint(tmp_path_factory, detector):
+    """Checkpoint of the demo's detector, untrained."""
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(Config.fromfile(detector).model)
+    path = tmp_path_factory.mktemp('checkpoint') / 'untrained.pth'
+    torch.save(dict(meta={}, state_dict=model.state_dict()), path)
+    return path
+
+
+@pytest.fixture(scope='session')
+def tool():
+    """tools/analysis/term_weights.py as a module."""
+    path = ROOT / 'tools' / 'analysis' / 'term_weights.py'
+    spec = importlib.util.spec_from_file_location('term_weights', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

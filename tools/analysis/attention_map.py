@@ -1,0 +1,67 @@
+"""Draw where a place of an image looks: local field, context weights and omega of LESA.
+
+Writes one PNG a layer: the point, the local term's receptive field at its place, the weights of the
+context for this place (mean of the heads, and each), and omega, how much context all places take.
+"""
+
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+from mmengine.config import DictAction
+from mmengine.device import get_device
+
+from lesa_mmdet.analysis.maps import draw_maps, look, read_image
+from lesa_mmdet.analysis.model import load_model, operators
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('image', type=Path)
+    parser.add_argument('config')
+    parser.add_argument('checkpoint')
+    parser.add_argument(
+        '--point', nargs=2, type=int, metavar=('X', 'Y'), required=True, help='pixel of the image'
+    )
+    parser.add_argument(
+        '--layer',
+        nargs='+',
+        metavar='NAME',
+        help="such as layer3.1, or 'all'; default: the last with the finest map",
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('work_dirs/attention_map'),
+        help='PNG to write, or a folder; default: %(default)s',
+    )
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    parser.add_argument('--device', default=str(get_device()))
+    args = parser.parse_args()
+    try:
+        draw(args)
+    except (FileNotFoundError, ImportError, ValueError) as error:
+        sys.exit(f'error: {error}')
+
+
+def draw(args) -> None:
+    """Draw what the arguments ask for, and say where it is."""
+    image = read_image(args.image)
+    model = load_model(args.config, args.checkpoint, args.device, args.cfg_options)
+    layers = list(operators(model)) if args.layer == ['all'] else args.layer
+    is_file = args.out.suffix == '.png'
+    if is_file and len(layers or ()) > 1:
+        raise ValueError(f'--out {args.out} is one file for {len(layers)} layers: name a folder')
+    view, maps = look(model, args.image, args.point, layers)
+    (args.out.parent if is_file else args.out).mkdir(parents=True, exist_ok=True)
+    for layer, of_layer in maps.items():
+        name = '{}_{}-{}_{}.png'.format(args.image.stem, *args.point, layer)
+        path = args.out if is_file else args.out / name
+        figure = draw_maps(image, view, args.point, of_layer)
+        figure.suptitle(f'{Path(args.config).stem}: {layer}')
+        figure.savefig(path, dpi=110)
+        print(path)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,54 @@
+"""Draw the detections of several models on the same images side by side.
+
+Example: tools/analysis/compare.py data/coco/val2017/000000000139.jpg --models CONFIG CHECKPOINT
+--models CONFIG CHECKPOINT
+"""
+
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+from mmengine.config import DictAction
+from mmengine.device import get_device
+
+from lesa_mmdet.analysis.compare import draw_comparison, draw_detections, find_images
+from lesa_mmdet.analysis.model import load_model
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('images', nargs='+', type=Path, help='image files, or folders of them')
+    parser.add_argument(
+        '--models',
+        nargs=2,
+        metavar=('CONFIG', 'CHECKPOINT'),
+        action='append',
+        required=True,
+        help='a column; give it once for each model',
+    )
+    parser.add_argument(
+        '--score-thr', type=float, default=0.3, help='leave out detections below; default: 0.3'
+    )
+    parser.add_argument(
+        '--out', type=Path, default=Path('work_dirs/compare.png'), help='default: %(default)s'
+    )
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='for every model')
+    parser.add_argument('--device', default=str(get_device()))
+    args = parser.parse_args()
+    try:
+        images = find_images(args.images)
+        columns, titles = [], []
+        for config, checkpoint in args.models:
+            model = load_model(config, checkpoint, args.device, args.cfg_options)
+            columns.append([draw_detections(model, image, args.score_thr) for image in images])
+            titles.append(f'{Path(config).stem}\n{"/".join(Path(checkpoint).parts[-2:])}')
+    except (FileNotFoundError, ImportError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    names = [image.name for image in images]
+    draw_comparison(columns, titles, names).savefig(args.out, dpi=110)
+    print(args.out)
+
+
+if __name__ == '__main__':
+    main()
