@@ -43,6 +43,7 @@ PRETRAIN_HINT = (
     'it is an image classification config, and mmpretrain is not installed: '
     'pip install lesa_mmdet[pretrain]'
 )
+TRAIN_HINT = 'train one with tools/train.py'
 LOADERS = {'train': ('train_dataloader', 'val_dataloader'), 'test': ('test_dataloader',)}
 EVALUATORS = {'train': ('val_evaluator',), 'test': ('test_evaluator',)}
 
@@ -64,7 +65,7 @@ def run_tool(name: str) -> None:
             args, cfg = _parse_arguments(name)
             check_files(cfg, name)
             if name == 'test':
-                _check_exists(args.checkpoint, 'checkpoint', 'train one with tools/train.py')
+                check_exists(args.checkpoint, 'checkpoint', TRAIN_HINT)
         except (FileNotFoundError, ValueError) as error:
             sys.exit(f'error: {error}')
         if args.launcher == 'pytorch' and not torch.cuda.is_available():
@@ -106,16 +107,16 @@ def check_files(cfg: Mapping[str, Any], tool: str) -> None:
                 _check_image_folder(dataset, loader, cfg['model'].get('head') or {})
         for dataset in _dicts_with(cfg.get(loader), 'ann_file'):
             root = dataset.get('data_root') or ''
-            _check_exists(join_path(root, dataset['ann_file']), f'annotation file of {loader}')
+            check_exists(join_path(root, dataset['ann_file']), f'annotation file of {loader}')
             for kind, folder in (dataset.get('data_prefix') or {}).items():
                 hint = STUFF_HINT if kind == 'seg' else COCO_HINT
-                _check_exists(join_path(root, folder), f'{kind} folder of {loader}', hint)
+                check_exists(join_path(root, folder), f'{kind} folder of {loader}', hint)
     for evaluator in EVALUATORS[tool]:
         for metric in _dicts_with(cfg.get(evaluator), 'ann_file'):
-            _check_exists(metric['ann_file'], f'annotation file of {evaluator}')
+            check_exists(metric['ann_file'], f'annotation file of {evaluator}')
     if tool == 'train':
         for init_cfg in _dicts_with(cfg.get('model'), 'checkpoint'):
-            _check_exists(init_cfg['checkpoint'], 'pre-trained checkpoint', CHECKPOINT_HINT)
+            check_exists(init_cfg['checkpoint'], 'pre-trained checkpoint', CHECKPOINT_HINT)
 
 
 def _check_image_folder(dataset: Mapping, loader: str, head: Mapping) -> None:
@@ -124,7 +125,7 @@ def _check_image_folder(dataset: Mapping, loader: str, head: Mapping) -> None:
     prefix = dataset.get('data_prefix') or split
     folder = join_path(root, prefix['img_path'] if isinstance(prefix, Mapping) else prefix)
     what, hint = f'image folder of {loader}', IMAGE_FOLDER_HINTS[dataset['type']]
-    _check_exists(folder, what, hint)
+    check_exists(folder, what, hint)
     listed = dataset.get('ann_file') or Path(root, 'meta', f'{split}.txt').is_file()
     if listed or '://' in folder:
         return
@@ -143,7 +144,12 @@ def _check_image_folder(dataset: Mapping, loader: str, head: Mapping) -> None:
             )
 
 
-def _check_exists(path: str, what: str, hint: str = COCO_HINT) -> None:
+def check_exists(path: str, what: str, hint: str = COCO_HINT) -> None:
+    """Look for a file or folder, unless it is a URL.
+
+    Raises:
+        FileNotFoundError: If it does not exist: what it is, and where to get it.
+    """
     if path and '://' not in path and not Path(path).expanduser().exists():
         raise FileNotFoundError(f'{what}: {path} does not exist; {hint}')
 
@@ -168,21 +174,35 @@ def _parse_arguments(tool: str) -> tuple[Namespace, Config]:
     parser.add_argument('--launcher', default='none')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     args, _ = parser.parse_known_args()
+    return args, load_config(args.config, args.cfg_options)
+
+
+def load_config(path: str, cfg_options: Optional[Mapping] = None) -> Config:
+    """Read a config and change it.
+
+    Args:
+        path (str): Config file.
+        cfg_options (Mapping, optional): Changes, as of ``--cfg-options``.
+
+    Raises:
+        FileNotFoundError: If it does not exist, or a config in its ``_base_``.
+        ValueError: If it is a classifier's and mmpretrain is not installed.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'config {path} does not exist; docs/model_table.md lists all')
     try:
-        cfg = Config.fromfile(args.config)
+        cfg = Config.fromfile(path)
     except FileNotFoundError as error:
-        if not Path(args.config).is_file():
-            raise
         raise FileNotFoundError(
-            f'{args.config}: a config in its _base_, or in that of one of them, does not exist: '
+            f'{path}: a config in its _base_, or in that of one of them, does not exist: '
             f'{error.filename or error}'
         ) from error
     except ImportError as error:
         if find_spec('mmpretrain') or 'mmpretrain' not in _messages(error):
             raise
-        raise ValueError(f'{args.config}: {PRETRAIN_HINT}') from error
-    cfg.merge_from_dict(args.cfg_options)
-    return args, cfg
+        raise ValueError(f'{path}: {PRETRAIN_HINT}') from error
+    cfg.merge_from_dict(cfg_options or {})
+    return cfg
 
 
 def _messages(error: Optional[BaseException]) -> str:

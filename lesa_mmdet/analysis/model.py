@@ -1,7 +1,6 @@
 """Trained models, and the operators in them."""
 
 from copy import deepcopy
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Optional, Union
 
@@ -10,6 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from ..launch import TRAIN_HINT, check_exists, load_config
 from ..layers import Operator
 
 
@@ -35,11 +35,15 @@ def load_model(
 
     Raises:
         FileNotFoundError: If there is no such config or checkpoint.
-        ValueError: If the checkpoint is none, or of another backbone or operator.
-        ModuleNotFoundError: If it is a classifier and mmpretrain is not installed.
+        ValueError: If the checkpoint is none, or of another backbone or operator, or if it is a
+            classifier and mmpretrain is not installed.
     """
-    cfg = _read(config) if isinstance(config, (str, Path)) else deepcopy(config)
-    cfg.merge_from_dict(cfg_options or {})
+    if isinstance(config, Config):
+        cfg = deepcopy(config)
+        cfg.merge_from_dict(cfg_options or {})
+    else:
+        cfg = load_config(str(config), cfg_options)
+    check_exists(str(checkpoint), 'checkpoint', TRAIN_HINT)
     cfg.model.backbone.init_cfg = None  # the checkpoint has it all
     scope = cfg.get('default_scope', 'mmdet')
     init_default_scope(scope)
@@ -55,19 +59,6 @@ def load_model(
         ) from error
     model.cfg = cfg
     return model
-
-
-def _read(config: Union[str, Path]) -> Config:
-    try:
-        return Config.fromfile(config)
-    except ImportError as error:
-        needed = any(name in str(error) for name in ('mmpretrain', 'lesa_mmdet.classifiers'))
-        if needed and find_spec('mmpretrain') is None:
-            raise ModuleNotFoundError(
-                f'{config} is the config of a classifier and needs mmpretrain, which is not '
-                'installed: pip install lesa_mmdet[pretrain]'
-            ) from error
-        raise
 
 
 def operators(model: nn.Module) -> dict[str, Operator]:

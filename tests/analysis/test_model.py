@@ -21,7 +21,7 @@ if importlib.util.find_spec('mmpretrain'):
 for config in sys.argv[1:]:
     try:
         load_model(config, 'gone.pth')
-    except ModuleNotFoundError as error:
+    except ValueError as error:
         print(error)
 """
 NAMES = [f'layer3.{i}' for i in range(1, 6)] + [f'layer4.{i}' for i in range(3)]
@@ -69,9 +69,9 @@ def test_checkpoint_of_another_operator(detector, checkpoint, data_options, oper
 
 
 def test_missing_files(detector, checkpoint, tmp_path):
-    with pytest.raises(FileNotFoundError, match='gone.py'):
+    with pytest.raises(FileNotFoundError, match='config .*gone.py does not exist'):
         load_model(tmp_path / 'gone.py', checkpoint)
-    with pytest.raises(FileNotFoundError, match='gone.pth'):
+    with pytest.raises(FileNotFoundError, match='checkpoint: .*gone.pth does not exist; train one'):
         load_model(detector, tmp_path / 'gone.pth')
 
 
@@ -82,7 +82,7 @@ def test_missing_mmpretrain(run, tmp_path):
     if 'mmpretrain is installed' in out:
         pytest.skip('mmpretrain is installed')
     for config in (CLASSIFIER, dumped):
-        assert f'{config} is the config of a classifier and needs mmpretrain, which is not' in out
+        assert f'{config}: it is an image classification config, and mmpretrain is not' in out
     assert out.count('pip install lesa_mmdet[pretrain]\n') == 2
 
 
