@@ -1,11 +1,16 @@
-"""Pictures of a training run: its curves, and its detections beside the truth."""
+"""Pictures of training runs: their curves, and detections beside the truth."""
 
 import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
+from typing import Optional
 
 import mmcv
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from mmdet.apis import inference_detector
 from mmdet.visualization import DetLocalVisualizer
 from torch import nn
@@ -65,6 +70,72 @@ def plot_curves(work_dir: Path, path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)
+
+
+def compare_curves(
+    work_dirs: Mapping[str, Path],
+    path: Path,
+    *,
+    keys: Sequence[str] = (),
+    zoom: Optional[Sequence[float]] = None,
+) -> None:
+    """Draw curves of several runs against epochs, and beside them a part of it (paper, figure 5).
+
+    Args:
+        work_dirs (Mapping[str, Path]): Work directories of mmengine by the names for the legend.
+        path (Path): Picture to write.
+        keys (Sequence[str]): What to draw of what was logged; the mean of an epoch if that was more
+            often. Defaults to the top-1 accuracies or box APs that the first run has.
+        zoom (Sequence[float], optional): The part: first and last epoch, lowest and highest value.
+            Defaults to the second half of the epochs, with all that is there.
+
+    Raises:
+        FileNotFoundError: If a run has logged nothing.
+        ValueError: If a run has not logged one of the keys, or there is no default for them.
+    """
+    logs = {name: read_scalars(work_dir) for name, work_dir in work_dirs.items()}
+    if not keys:
+        logged = sorted({key for entry in next(iter(logs.values())) for key in entry})
+        keys = [key for key in logged if key.endswith(('accuracy/top1', 'bbox_mAP'))]
+        if not keys:
+            raise ValueError(f'no accuracy and no AP is logged; name --keys of {logged}')
+    curves = {
+        (name, key): _read_curve(name, scalars, key)
+        for name, scalars in logs.items()
+        for key in keys
+    }
+    if zoom is None:
+        last = max(max(curve) for curve in curves.values())
+        late = [v for curve in curves.values() for epoch, v in curve.items() if epoch >= last / 2]
+        zoom = (last / 2, last, min(late), max(late))
+
+    figure = Figure(figsize=(11, 4.4), layout='constrained')
+    left, right = figure.subplots(1, 2)
+    colors = dict(zip(logs, cycle(f'C{i}' for i in range(10))))
+    styles = dict(zip(keys, cycle(('--', '-', ':', '-.'))))
+    for axes in (left, right):
+        for (name, key), curve in curves.items():
+            style = dict(color=colors[name], linestyle=styles[key], linewidth=1.3)
+            axes.plot(list(curve), list(curve.values()), label=f'{name}, {key}', **style)
+        axes.set(xlabel='epoch')
+        axes.grid(alpha=0.3)
+    first, last, low, high = zoom
+    left.add_patch(Rectangle((first, low), last - first, high - low, fill=False, color='gray'))
+    right.set(xlim=(first, last), ylim=(low, high))
+    figure.legend(*left.get_legend_handles_labels(), loc='outside lower center', ncols=len(logs))
+    figure.savefig(path, dpi=100)
+
+
+def _read_curve(name: str, scalars: list[dict], key: str) -> dict[int, float]:
+    """Values by epoch; of what was logged more often the mean."""
+    values = defaultdict(list)
+    for entry in scalars:
+        if key in entry:
+            values[_epoch(entry)].append(entry[key])
+    if not values:
+        logged = sorted({key for entry in scalars for key in entry})
+        raise ValueError(f'{name} has not logged {key!r}, but {logged}')
+    return {epoch: float(np.mean(of_epoch)) for epoch, of_epoch in values.items()}
 
 
 def draw_detections(

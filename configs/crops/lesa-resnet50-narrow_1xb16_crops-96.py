@@ -1,0 +1,3 @@
+_base_ = './_base_/crops-96_1xb16.py'
+
+model = dict(backbone=dict(operator=dict(type='LESA', position='flattened')))

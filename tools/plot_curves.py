@@ -1,0 +1,44 @@
+"""Draw what several trainings logged into one picture: one color a run, details to the right."""
+
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+from lesa_mmdet.demo.report import compare_curves
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('work_dirs', nargs='+', type=Path, help='work directories of the runs')
+    parser.add_argument('--out', type=Path, required=True, help='picture to write, as curves.png')
+    parser.add_argument('--labels', nargs='+', help='names of the runs; default: those of folders')
+    parser.add_argument(
+        '--keys',
+        nargs='+',
+        default=(),
+        help='what to draw of vis_data/scalars.json; default: top-1 accuracies, or box APs',
+    )
+    parser.add_argument(
+        '--zoom',
+        nargs=4,
+        type=float,
+        metavar=('FIRST_EPOCH', 'LAST_EPOCH', 'LOW', 'HIGH'),
+        help='what the right side shows; default: the second half of the epochs',
+    )
+    args = parser.parse_args()
+
+    labels = args.labels or [work_dir.resolve().name for work_dir in args.work_dirs]
+    if len(set(labels)) != len(args.work_dirs) or len(labels) != len(args.work_dirs):
+        sys.exit(
+            f'error: {len(args.work_dirs)} runs need as many different names, but have '
+            f'{", ".join(labels)}: name them with --labels'
+        )
+    try:
+        compare_curves(dict(zip(labels, args.work_dirs)), args.out, keys=args.keys, zoom=args.zoom)
+    except (OSError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    print(f'curves: {args.out}')
+
+
+if __name__ == '__main__':
+    main()
