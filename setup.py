@@ -41,7 +41,7 @@ setup(
     python_requires='>=3.9',
     install_requires=[
         'einops>=0.6',
-        'mmcv>=2.0.0',
+        'mmcv>=2.1.0',
         'mmdet>=3.0.0,<4',
         'mmengine>=0.7.1,<1',
         'numpy',

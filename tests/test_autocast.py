@@ -59,7 +59,7 @@ def test_backbone_computes_in_bfloat16_and_returns_float32(runner, image):
             'deformable': backbone.layer2[1].conv2,
             'offset': backbone.layer2[1].conv2.conv_offset,
             'local': backbone.layer4[1].conv2.local.conv,
-            'projection': backbone.layer4[1].conv2.context.qkv,
+            'context': backbone.layer4[1].conv2.context,
         }
     )
     maps = backbone(image)
@@ -68,7 +68,7 @@ def test_backbone_computes_in_bfloat16_and_returns_float32(runner, image):
         'deformable': torch.float32,
         'offset': torch.float32,
         'local': torch.float32,
-        'projection': torch.bfloat16,
+        'context': torch.bfloat16,
     }
     assert not torch.is_autocast_enabled('cpu')
     for x, expected in zip(maps, exact):

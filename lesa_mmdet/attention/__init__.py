@@ -3,6 +3,7 @@
 from .flattened import attend_flattened, flattened_weights, pairwise_embeddings
 from .functional import BACKENDS, attend, available_backends
 from .positions import fit_table, relative_logits
+from .reference import decomposed_weights
 from .statistics import flattened_scales, similarity_scales
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     'attend',
     'attend_flattened',
     'available_backends',
+    'decomposed_weights',
     'fit_table',
     'flattened_scales',
     'flattened_weights',

@@ -15,8 +15,24 @@ def attend_reference(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) 
     Takes and returns what :func:`lesa_mmdet.attention.attend` does.
     """
     with without_autocast(q.device):
+        return decomposed_weights(q, k, row, col).to(v.dtype) @ v
+
+
+def decomposed_weights(q: Tensor, k: Tensor, row: Tensor, col: Tensor) -> Tensor:
+    """Softmax weights of n queries, in float32 or wider.
+
+    Args:
+        q (Tensor): Queries, shape (B, heads, n, d).
+        k (Tensor): Keys, shape (B, heads, H * W, d).
+        row (Tensor): Shape (B, heads, n, H).
+        col (Tensor): Shape (B, heads, n, W).
+
+    Returns:
+        Tensor: Shape (B, heads, n, H * W).
+    """
+    with without_autocast(q.device):
         content, position = similarity_terms(*at_least_float(q, k, row, col))
-        return content.add_(position).softmax(-1).to(v.dtype) @ v
+        return content.add_(position).softmax(-1)
 
 
 def attend_normalized(

@@ -3,11 +3,11 @@
 from typing import Optional
 
 import torch
-from mmcv.cnn import build_conv_layer
 from torch import Tensor, nn
 
 from ..registry import MODELS
 from .context import DecomposedContext
+from .local import build_local_conv, reset_offsets
 from .operator import Operator
 
 
@@ -67,16 +67,8 @@ class AugmentedAttention(Operator):
                 f'channels: {num_heads} heads of {value_dim} channels take them; more channels, '
                 'fewer heads or a smaller ratio would do'
             )
-        # Whether a *strided* convolution stays plain does not matter here: this one never is.
-        conv_cfg = dcn and {key: dcn[key] for key in dcn if key != 'fallback_on_stride'}
-        self.conv = build_conv_layer(
-            conv_cfg,
-            in_channels,
-            out_channels - attention_channels,
-            kernel_size=3,
-            padding=dilation,
-            dilation=dilation,
-            bias=False,
+        self.conv = build_local_conv(
+            in_channels, out_channels - attention_channels, dilation=dilation, dcn=dcn
         )
         self.context = DecomposedContext(
             in_channels,
@@ -92,9 +84,7 @@ class AugmentedAttention(Operator):
     def init_weights(self) -> None:
         """Start a deformable convolution as a plain one, whatever a backbone's init_cfg did."""
         super().init_weights()
-        if hasattr(self.conv, 'conv_offset'):
-            nn.init.zeros_(self.conv.conv_offset.weight)
-            nn.init.zeros_(self.conv.conv_offset.bias)
+        reset_offsets(self.conv)
 
     def operate(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H, W): the convolution's channels come first."""

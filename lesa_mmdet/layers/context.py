@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..attention import (
     attend,
     attend_flattened,
+    decomposed_weights,
     fit_table,
     flattened_scales,
     flattened_weights,
@@ -18,8 +19,8 @@ from ..attention import (
     relative_logits,
     similarity_scales,
 )
-from ..attention.reference import similarity_terms
 from ..registry import BaseModule
+from .norm import normed_conv
 
 # Queries whose weights are looked at together: a few MiB for each image on large maps.
 QUERIES = 64
@@ -77,7 +78,7 @@ class ContextTerm(BaseModule):
 
     def project(self, x: Tensor) -> tuple[Tensor, ...]:
         """Queries, keys (B, heads, H * W, d) and values (B, heads, H * W, 2d) of a map."""
-        qkv = self.qkv_norm(self.qkv(x))
+        qkv = normed_conv(x, self.qkv, self.qkv_norm)
         qkv = rearrange(qkv, 'b (n d) h w -> b n (h w) d', n=self.num_heads)
         return qkv.split((self.key_dim, self.key_dim, self.value_dim), dim=-1)
 
@@ -151,8 +152,7 @@ class DecomposedContext(ContextTerm):
     def weights(self, factors: tuple[Tensor, ...], places: Tensor) -> Tensor:
         """Softmax weights (B, heads, n, H * W) of the queries at n places, given as indices."""
         q, k, _, row, col = factors
-        terms = similarity_terms(q[:, :, places], k, row[:, :, places], col[:, :, places])
-        return sum(terms).softmax(-1)
+        return decomposed_weights(q[:, :, places], k, row[:, :, places], col[:, :, places])
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H, W), for any H and W."""

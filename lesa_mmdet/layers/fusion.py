@@ -5,6 +5,7 @@ from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 
 from ..registry import BaseModule
+from .norm import normed_conv
 
 
 class DynamicFusion(BaseModule):
@@ -25,5 +26,5 @@ class DynamicFusion(BaseModule):
     def forward(self, local: Tensor, context: Tensor) -> Tensor:
         """Omega in (0, 1), of the shape (B, C, H, W) of either term."""
         both = torch.cat((local, context), dim=1).relu_()
-        hidden = self.norm1(self.conv1(both)).relu_()
-        return self.norm2(self.conv2(hidden)).sigmoid()
+        hidden = normed_conv(both, self.conv1, self.norm1).relu_()
+        return normed_conv(hidden, self.conv2, self.norm2).sigmoid()

@@ -6,6 +6,7 @@ from mmcv.cnn import build_conv_layer, build_norm_layer
 from torch import Tensor, nn
 
 from ..registry import BaseModule
+from .norm import normed_conv
 
 
 class LocalTerm(BaseModule):
@@ -32,17 +33,8 @@ class LocalTerm(BaseModule):
         norm_cfg: dict = dict(type='BN'),
     ) -> None:
         super().__init__()
-        # Whether a *strided* convolution stays plain does not matter here: this one never is.
-        conv_cfg = dcn and {key: dcn[key] for key in dcn if key != 'fallback_on_stride'}
-        self.conv = build_conv_layer(
-            conv_cfg,
-            in_channels,
-            out_channels,
-            kernel_size=3,
-            padding=dilation,
-            dilation=dilation,
-            groups=num_heads,
-            bias=False,
+        self.conv = build_local_conv(
+            in_channels, out_channels, groups=num_heads, dilation=dilation, dcn=dcn
         )
         self.project = nn.Conv2d(out_channels, out_channels, 1, bias=False)
         self.norm = build_norm_layer(norm_cfg, out_channels)[1]
@@ -50,10 +42,38 @@ class LocalTerm(BaseModule):
     def init_weights(self) -> None:
         """Start a deformable convolution as a plain one, whatever a backbone's init_cfg did."""
         super().init_weights()
-        if hasattr(self.conv, 'conv_offset'):
-            nn.init.zeros_(self.conv.conv_offset.weight)
-            nn.init.zeros_(self.conv.conv_offset.bias)
+        reset_offsets(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H, W)."""
-        return self.norm(self.project(self.conv(x)))
+        return normed_conv(self.conv(x), self.project, self.norm)
+
+
+def build_local_conv(
+    in_channels: int,
+    out_channels: int,
+    *,
+    groups: int = 1,
+    dilation: int = 1,
+    dcn: Optional[dict] = None,
+) -> nn.Module:
+    """Build a 3x3 convolution of stride 1, a deformable one of mmcv if ``dcn`` is its config."""
+    # Whether a *strided* convolution stays plain does not matter here: this one never is.
+    conv_cfg = dcn and {key: dcn[key] for key in dcn if key != 'fallback_on_stride'}
+    return build_conv_layer(
+        conv_cfg,
+        in_channels,
+        out_channels,
+        kernel_size=3,
+        padding=dilation,
+        dilation=dilation,
+        groups=groups,
+        bias=False,
+    )
+
+
+def reset_offsets(conv: nn.Module) -> None:
+    """Let a convolution, if it is deformable, start as a plain one."""
+    if hasattr(conv, 'conv_offset'):
+        nn.init.zeros_(conv.conv_offset.weight)
+        nn.init.zeros_(conv.conv_offset.bias)
