@@ -288,7 +288,7 @@ def plot(records: list[dict], path: str) -> None:
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout='constrained')
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.6), layout='constrained')
     done = [r for r in records if r['part'] == 'attention' and STEPS[0] in r['result']]
     curves = sorted({(r['form'], r['channels'], r['dtype']) for r in done})
     for axis, key, label in zip(axes, ('mib', 'seconds'), ('peak memory (MiB)', 'time (s)')):
@@ -303,8 +303,8 @@ def plot(records: list[dict], path: str) -> None:
             axis.plot(*zip(*points), marker='o', label=f'{form}, C {channels}, {dtype}')
         axis.set(xscale='log', yscale='log', xlabel='places of the map (tokens)', ylabel=label)
         axis.grid(True, which='both', alpha=0.3)
-    axes[0].set_title('forward + backward')
-    axes[0].legend(fontsize='small')
+    figure.suptitle('attention, forward + backward')
+    figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=3)
     figure.savefig(path, dpi=120)
 
 

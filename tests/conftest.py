@@ -29,17 +29,23 @@ except RuntimeError:
 """
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def pretrain_env(tmp_path_factory):
-    """Makes mmpretrain importable here, and in processes with these environment variables."""
+    """Makes mmpretrain importable here, and in processes with these environment variables.
+
+    For a module alone: other processes that tests start inherit the path, but not the declarations.
+    """
+    path = sys.path.copy()
     if importlib.util.find_spec('mmpretrain') is None:
         sys.path.append(str(PRETRAIN_ROOT))
     if importlib.util.find_spec('mmpretrain') is None:
+        sys.path[:] = path
         pytest.skip(f'mmpretrain is neither installed nor in {PRETRAIN_ROOT}: run make test')
     site = tmp_path_factory.mktemp('site')
     (site / 'sitecustomize.py').write_text(IMPORT_TORCHVISION)
     exec(IMPORT_TORCHVISION, globals())  # torch forgets what is declared when the library goes
-    return dict(PYTHONPATH=f'{site}{os.pathsep}{PRETRAIN_ROOT}')
+    yield dict(PYTHONPATH=f'{site}{os.pathsep}{PRETRAIN_ROOT}')
+    sys.path[:] = path
 
 
 @pytest.fixture(scope='session')

@@ -1,13 +1,16 @@
 """Parameters and FLOPs of every config at its nominal size, beside the paper's results.
 
-Prints a table of all configs, or writes those of README.md and docs/model_table.md anew. Nothing is
-computed: the models are built of and run on PyTorch's fake tensors, which have no values.
+Prints a table of detectors and one of classifiers, or writes those of README.md and docs/ anew.
+Nothing is computed: the models are built of, and run on, fake tensors, which have no values.
 """
 
 import json
+import sys
+import warnings
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +20,7 @@ from mmengine.analysis import parameter_count
 from mmengine.config import Config
 from mmengine.fileio import load
 from mmengine.registry import init_default_scope
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -26,17 +29,33 @@ import lesa_mmdet  # noqa: F401
 ROOT = Path(__file__).parents[1]
 BEGIN = '<!-- written by tools/model_table.py --write -->\n\n'
 END = '\n<!-- end of the table -->\n'
-OPERATORS = {'LESA': 'LESA', 'SelfAttention': 'self-attention', None: 'convolution'}
+OPERATORS = {
+    'LESA': 'LESA',
+    'SelfAttention': 'self-attention',
+    'AugmentedAttention': 'attention augmentation',
+    None: 'convolution',
+}
+POSITION_TABLES = ('context.height', 'context.width', 'context.relative')
 
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
+    parser.add_argument(
+        'configs', nargs='*', type=Path, help='configs or folders of them; all, if none is given'
+    )
     group = parser.add_mutually_exclusive_group()
     group.add_argument('--json', action='store_true', help='print JSON instead of markdown')
     group.add_argument('--write', action='store_true', help='write the tables of the documentation')
     args = parser.parse_args()
+    # mmengine imports it once for every base file.
+    warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
+    if args.write and args.configs:
+        parser.error('--write is for the tables of all configs: name none')
 
-    rows = [analyze(model) for model in read_index()]
+    try:
+        rows = [analyze(entry) for entry in choose(list(read_index()), args.configs)]
+    except (FileNotFoundError, ModuleNotFoundError) as error:
+        sys.exit(f'error: {error}')
     if args.write:
         for path, text in render_documents(rows).items():
             path.write_text(text)
@@ -51,6 +70,31 @@ def read_index() -> Iterator[dict]:
         yield from load(ROOT / metafile)['Models']
 
 
+def choose(entries: list[dict], configs: list[Path]) -> list[dict]:
+    """The entries whose configs are among those named, or in a folder that is.
+
+    Raises:
+        FileNotFoundError: If there is none of a name.
+    """
+    if not configs:
+        return entries
+    chosen = []
+    for path in configs:
+        of_path = [entry for entry in entries if contains(path, ROOT / entry['Config'])]
+        if not of_path:
+            folders = sorted({str(Path(entry['Config']).parent) for entry in entries})
+            raise FileNotFoundError(
+                f'{path} is no config of the model index and no folder of such; '
+                f'folders: {", ".join(folders)}'
+            )
+        chosen += of_path
+    return chosen
+
+
+def contains(path: Path, config: Path) -> bool:
+    return path.resolve() == config or path.resolve() in config.parents
+
+
 def analyze(entry: dict) -> dict:
     """What the table says about a config.
 
@@ -58,28 +102,58 @@ def analyze(entry: dict) -> dict:
         entry (dict): Its entry in the model index.
 
     Returns:
-        dict: Sizes in pixels (H, W), numbers of parameters, FLOPs (multiply-adds) of the backbone
-        and of all that runs densely over the image, and the paper's box AP and mask AP.
+        dict: Size in pixels (H, W), numbers of parameters, FLOPs (multiply-adds) and the paper's
+        results. Of a detector: FLOPs of the backbone and of all that runs densely over the image,
+        box AP and mask AP. Of a classifier: top-1 and top-5 accuracy.
+
+    Raises:
+        ModuleNotFoundError: If the config builds on one of a package that is not there.
     """
     init_default_scope('mmdet')
-    cfg = Config.fromfile(ROOT / entry['Config'])
+    try:
+        # Nothing of mmpretrain but its configs is needed.
+        cfg = Config.fromfile(ROOT / entry['Config'], import_custom_modules=False)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f'{entry["Config"]} builds on a config of mmpretrain, which is not installed: '
+            'pip install lesa_mmdet[pretrain]'
+        ) from error
     backbone = cfg.model.backbone
-    operator = backbone.get('operator', dict(type='LESA'))
-    resize = next(step for step in cfg.test_pipeline if step['type'] == 'Resize')
-    flops = count_flops(cfg.model, resize['scale'][::-1])
-    return dict(
+    common = dict(
         name=entry['Name'],
         config=entry['Config'],
         backbone='WRN50' if backbone.type == 'LESA_WRN' else 'R50',
-        operator=OPERATORS[operator and operator['type']],
+        operator=name_operator(backbone),
         deformable=bool(backbone.get('dcn')),
         epochs=cfg.train_cfg.max_epochs,
+    )
+    if cfg.default_scope == 'mmpretrain':
+        return dict(
+            **common,
+            task='classification',
+            image_size=backbone.input_size,
+            **count_classifier(cfg.model),
+            paper_top=read_results(entry, 'ImageNet-1k'),
+        )
+    resize = next(step for step in cfg.test_pipeline if step['type'] == 'Resize')
+    return dict(
+        **common,
+        task='detection',
         image_size=resize['scale'][::-1],
         keep_ratio=resize['keep_ratio'],
-        **flops,
+        **count_detector(cfg.model, resize['scale'][::-1]),
         paper_val=read_results(entry, 'COCO'),
         paper_test_dev=read_results(entry, 'COCO test-dev'),
     )
+
+
+def name_operator(backbone: dict) -> str:
+    """The operator in words: which, and what is not its default."""
+    operator = backbone.get('operator', dict(type='LESA'))
+    name = OPERATORS[operator and operator['type']]
+    static = 'static ' if operator and operator.get('fusion') == 'static' else ''
+    position = operator and operator.get('position')
+    return static + name + (f', {position}' if position else '')
 
 
 def read_results(entry: dict, dataset: str) -> list[float]:
@@ -88,7 +162,7 @@ def read_results(entry: dict, dataset: str) -> list[float]:
     return [ap for result in results for ap in result['Metrics'].values()]
 
 
-def count_flops(model: dict, image_size: tuple[int, int]) -> dict[str, int]:
+def count_detector(model: dict, image_size: tuple[int, int]) -> dict[str, int]:
     """Count parameters and FLOPs of a detector.
 
     A FLOP is a multiply-add, as in mmengine's own analysis, which would have to run the model on
@@ -104,22 +178,10 @@ def count_flops(model: dict, image_size: tuple[int, int]) -> dict[str, int]:
         dict[str, int]: ``parameters``, ``backbone_parameters``, ``backbone_flops`` and ``flops``:
         those of backbone, neck, RPN and HTC's semantic head.
     """
-    if model.backbone.get('dcn'):
-        model.backbone.dcn.type = 'ShapeOnlyDCN'
-    if model.backbone.get('operator', True):
-        model.backbone.operator = dict(
-            model.backbone.get('operator') or dict(type='LESA'), backend='chunked'
-        )
+    choose_countable(model.backbone)
     divisor = model.data_preprocessor.pad_size_divisor
     image_size = (-(-length // divisor) * divisor for length in image_size)
-    counter = FlopCounterMode(
-        display=False,
-        custom_mapping={
-            torch.ops.lesa_mmdet.attend_chunked: attention_flops,
-            torch.ops.aten.grid_sampler_2d: sampling_flops,
-        },
-    )
-    with FakeTensorMode(), torch.no_grad(), counter:
+    with FakeTensorMode(), torch.no_grad(), flop_counter() as counter:
         detector = MODELS.build(model).eval()
         maps = detector.backbone(torch.empty(1, 3, *image_size))
         backbone_flops = counter.get_total_flops()
@@ -133,6 +195,57 @@ def count_flops(model: dict, image_size: tuple[int, int]) -> dict[str, int]:
         backbone_parameters=parameters['backbone'],
         backbone_flops=backbone_flops // 2,  # PyTorch counts multiplications and additions
         flops=counter.get_total_flops() // 2,
+    )
+
+
+def count_classifier(model: dict, image_size: Optional[tuple[int, int]] = None) -> dict[str, int]:
+    """Count parameters and FLOPs of a classifier: backbone, average and one linear layer.
+
+    FLOPs are those of :func:`count_detector`.
+
+    Args:
+        model (dict): Config of the classifier.
+        image_size (tuple[int, int], optional): (H, W) in pixels. Defaults to what the position
+            tables are built for.
+
+    Returns:
+        dict[str, int]: ``parameters``, ``table_parameters`` (the position tables among them) and
+        ``flops``.
+    """
+    backbone, head = model.backbone, model.head
+    choose_countable(backbone)
+    image_size = image_size or backbone.input_size
+    with FakeTensorMode(), torch.no_grad(), flop_counter() as counter:
+        backbone = MODELS.build(backbone)
+        backbone.eval()
+        fc = nn.Linear(head.in_channels, head.num_classes)
+        fc(backbone(torch.empty(1, 3, *image_size))[-1].mean((2, 3)))
+    parameters = parameter_count(nn.ModuleList((backbone, fc)))
+    tables = [name for name, _ in backbone.named_parameters() if name.endswith(POSITION_TABLES)]
+    return dict(
+        parameters=parameters[''],
+        table_parameters=sum(backbone.get_parameter(name).numel() for name in tables),
+        flops=counter.get_total_flops() // 2,
+    )
+
+
+def choose_countable(backbone: dict) -> None:
+    """Have a backbone's config built of what :func:`flop_counter` can count, in place."""
+    if backbone.get('dcn'):
+        backbone.dcn.type = 'ShapeOnlyDCN'
+    operator = backbone.get('operator', dict(type='LESA'))
+    if operator and operator.get('position') != 'flattened':
+        backbone.operator = dict(operator, backend='chunked')
+
+
+def flop_counter() -> FlopCounterMode:
+    """PyTorch's counter, which knows our attention, too."""
+    return FlopCounterMode(
+        display=False,
+        custom_mapping={
+            torch.ops.lesa_mmdet.attend_chunked: attention_flops,
+            torch.ops.aten.grid_sampler_2d: sampling_flops,
+        },
     )
 
 
@@ -163,40 +276,83 @@ class ShapeOnlyDCN(DeformConv2dPack):
 
 
 def render(rows: list[dict], configs: str) -> str:
-    """Markdown table.
+    """Markdown: a table of the detectors and one of the classifiers, if there are any.
 
     Args:
         rows (list[dict]): What :func:`analyze` returns.
         configs (str): Relative path from the document to the folder that has ``configs``.
     """
-    lines = [
-        '| Config | Backbone, operator | Epochs | Image | Parameters (M): all, backbone '
-        '| GFLOPs: dense, backbone | Paper: box AP, mask AP | on test-dev |',
-        '|---|---|---|---|---|---|---|---|',
-    ]
-    for row in rows:
-        deformable = ', deformable' if row['deformable'] else ''
-        height, width = row['image_size']
-        aspect = ' keeping the ratio' if row['keep_ratio'] else ''
-        cells = [
-            f'[{row["name"]}]({configs}{row["config"]})',
-            f'{row["backbone"]}, {row["operator"]}{deformable}',
-            row['epochs'],
-            f'{width} x {height}{aspect}',
-            f'{row["parameters"] / 1e6:.2f}, {row["backbone_parameters"] / 1e6:.2f}',
-            f'{row["flops"] / 1e9:.1f}, {row["backbone_flops"] / 1e9:.1f}',
-            ', '.join(map(str, row['paper_val'])),
-            ', '.join(map(str, row['paper_test_dev'])),
+    tables = []
+    for task, header, columns in (
+        ('detection', DETECTOR_HEADER, detector_columns),
+        ('classification', CLASSIFIER_HEADER, classifier_columns),
+    ):
+        lines = [
+            [f'[{row["name"]}]({configs}{row["config"]})', *columns(row)]
+            for row in rows
+            if row['task'] == task
         ]
-        lines.append(f'| {" | ".join(map(str, cells))} |')
-    return '\n'.join(lines) + '\n'
+        if lines:
+            rule = '|---' * len(header) + '|\n'
+            head, *body = (f'| {" | ".join(map(str, line))} |\n' for line in (header, *lines))
+            tables.append(''.join((head, rule, *body)))
+    return '\n'.join(tables)
+
+
+DETECTOR_HEADER = (
+    'Config',
+    'Backbone, operator',
+    'Epochs',
+    'Image',
+    'Parameters (M): all, backbone',
+    'GFLOPs: dense, backbone',
+    'Paper: box AP, mask AP',
+    'on test-dev',
+)
+
+
+def detector_columns(row: dict) -> Iterator:
+    deformable = ', deformable' if row['deformable'] else ''
+    yield f'{row["backbone"]}, {row["operator"]}{deformable}'
+    yield row['epochs']
+    height, width = row['image_size']
+    yield f'{width} x {height}' + (' keeping the ratio' if row['keep_ratio'] else '')
+    yield f'{row["parameters"] / 1e6:.2f}, {row["backbone_parameters"] / 1e6:.2f}'
+    yield f'{row["flops"] / 1e9:.1f}, {row["backbone_flops"] / 1e9:.1f}'
+    yield ', '.join(map(str, row['paper_val']))
+    yield ', '.join(map(str, row['paper_test_dev']))
+
+
+CLASSIFIER_HEADER = (
+    'Config',
+    'Backbone, operator',
+    'Epochs',
+    'Image',
+    'Parameters (M): all, without position tables',
+    'GFLOPs',
+    'Paper: top-1, top-5',
+)
+
+
+def classifier_columns(row: dict) -> Iterator:
+    yield f'{row["backbone"]}, {row["operator"]}'
+    yield row['epochs']
+    height, width = row['image_size']
+    yield f'{width} x {height}'
+    without_tables = row['parameters'] - row['table_parameters']
+    yield f'{row["parameters"] / 1e6:.2f}, {without_tables / 1e6:.2f}'
+    yield f'{row["flops"] / 1e9:.2f}'
+    yield ', '.join(map(str, row['paper_top']))
 
 
 def render_documents(rows: list[dict]) -> dict[Path, str]:
-    """The documents that have a table, with it: README.md the paper's rows, the other all."""
+    """The documents that have a table, with it."""
+    detectors = [row for row in rows if row['task'] == 'detection']
+    classifiers = [row for row in rows if row['task'] == 'classification']
     tables = {
-        ROOT / 'README.md': render([row for row in rows if row['paper_val']], ''),
-        ROOT / 'docs' / 'model_table.md': render(rows, '../'),
+        ROOT / 'README.md': render([row for row in detectors if row['paper_val']], ''),
+        ROOT / 'docs' / 'model_table.md': render(detectors, '../'),
+        ROOT / 'docs' / 'pretraining.md': render(classifiers, '../'),
     }
     texts = {}
     for path, table in tables.items():

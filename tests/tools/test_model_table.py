@@ -1,6 +1,7 @@
 """The table of all configs: its counts against other counts, and its copies in the documents."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from golden import golden_cases
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(path for path in ROOT.glob('configs/*/*.py') if path.parent.name != '_base_')
+DETECTORS = [path for path in CONFIGS if path.parent.name not in ('imagenet', 'crops')]
 RESULTS = {  # the paper's Tables 3 and 4
     'mask-rcnn_r50_fpn_8xb1-1x_coco-1024': [37.8, 34.5],
     'mask-rcnn_sa-r50_fpn_8xb1-1x_coco-1024': [38.5, 34.7],
@@ -32,6 +34,16 @@ RESULTS = {  # the paper's Tables 3 and 4
     'htc_wrn50-dconv-c3-c5_fpn_4xb1-20e_coco-1280': [48.5, 42.8],
     'htc_lesa-wrn50-dconv-c3-c5_fpn_4xb1-20e_coco-1280': [50.1, 43.9, 50.5, 44.4],
 }
+PAPER = {  # its Tables 2 and 6: millions of parameters, WRN50 with attention without tables
+    'resnet50': (25.56, 76.13, 92.86),
+    'sa-resnet50': (18.06, 78.69, 94.22),
+    'static-lesa-resnet50': (20.43, 79.12, 94.62),
+    'lesa-resnet50': (23.78, 79.55, 94.79),
+    'aa-resnet50': (25.15, 78.74, 94.23),
+    'wrn50': (68.9, 78.5, 94.1),
+    'sa-wrn50': (37.7, 79.7, 94.7),
+    'lesa-wrn50': (60.6, 80.2, 95.1),
+}
 
 
 @pytest.fixture(scope='module')
@@ -43,8 +55,23 @@ def tool():
 
 
 @pytest.fixture(scope='module')
-def rows(tool):
+def all_rows(tool, pretrain_env):
     return [tool.analyze(entry) for entry in tool.read_index()]
+
+
+@pytest.fixture(scope='module')
+def rows(all_rows):
+    return [row for row in all_rows if row['task'] == 'detection']
+
+
+@pytest.fixture(scope='module')
+def classifiers(all_rows):
+    rows = [row for row in all_rows if row['config'].startswith('configs/imagenet/')]
+    return {row['name'].split('_')[0]: row for row in rows}
+
+
+def load_config(path):
+    return Config.fromfile(path, import_custom_modules=False)
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +80,7 @@ def mmdet_scope():
         yield
 
 
-def test_index_has_every_config_once():
+def test_index_has_every_config_once(pretrain_env):
     index = load(ROOT / 'model-index.yml')['Import']
     assert {ROOT / path for path in index} == {path.parent / 'metafile.yml' for path in CONFIGS}
     listed = []
@@ -64,7 +91,7 @@ def test_index_has_every_config_once():
             listed.append(ROOT / model['Config'])
             assert model['Name'] == listed[-1].stem
             assert model['In Collection'] in collections
-            assert model['Metadata']['Epochs'] == Config.fromfile(listed[-1]).train_cfg.max_epochs
+            assert model['Metadata']['Epochs'] == load_config(listed[-1]).train_cfg.max_epochs
             assert 'Weights' not in model  # there are none to download
             for result in model.get('Results', ()):
                 assert result['Source'].startswith('arXiv 2107.05637, Table ')
@@ -76,8 +103,8 @@ def test_results_are_the_papers(rows):
     assert {name: result for name, result in results.items() if result} == RESULTS
 
 
-def test_documents_are_current(tool, rows):
-    for path, text in tool.render_documents(rows).items():
+def test_documents_are_current(tool, all_rows):
+    for path, text in tool.render_documents(all_rows).items():
         assert len(text.splitlines()) > 20
         assert path.read_text() == text, f'{path}: run python tools/model_table.py --write'
 
@@ -104,6 +131,27 @@ def test_backbones_have_the_parameters_of_the_authors(case, rows):
         )
     assert row['backbone_parameters'] == of_its_size
     assert info['num_parameters'] == of_the_case
+
+
+def test_classifiers_have_the_parameters_of_the_paper(classifiers):
+    for name, (paper, *_) in PAPER.items():
+        row = classifiers[name]
+        with_attention_in_wrn = name.endswith('-wrn50')
+        parameters = row['parameters'] - with_attention_in_wrn * row['table_parameters']
+        digits = 1 if 'wrn50' in name else 2
+        if name == 'aa-resnet50':
+            assert abs(parameters / 1e6 - paper) < 0.1
+        else:
+            assert round(parameters / 1e6, digits) == paper, name
+        assert bool(row['table_parameters']) == (name not in ('resnet50', 'wrn50'))
+    assert classifiers['lesa-resnet50']['parameters'] == 23_777_512
+    assert classifiers['lesa-wrn50']['parameters'] == 61_145_896
+
+
+def test_results_of_classifiers_are_the_papers(classifiers):
+    results = {name: tuple(row['paper_top']) for name, row in classifiers.items()}
+    expected = {name: tuple(results) for name, (_, *results) in PAPER.items()}
+    assert {name: result for name, result in results.items() if result} == expected
 
 
 class Dense(nn.Module):
@@ -138,6 +186,29 @@ def count_deformable(inputs, outputs):
     return places * (4 * shape(inputs[0])[1] + out_channels * weight[1])
 
 
+def count_weighted_sums(inputs, outputs):
+    """Values and their embeddings."""
+    (batch, heads, queries, keys), value = shape(inputs[0]), shape(inputs[1])
+    return 2 * batch * heads * queries * keys * value[-1]
+
+
+OWN_FUNCTIONS = {
+    'prim::PythonOp._ChunkedAttention': count_attention,
+    'prim::PythonOp._WeightedSums': count_weighted_sums,
+    'prim::PythonOp.DeformConv2dFunction': count_deformable,
+}
+
+
+def count_with_mmengine(model):
+    """FLOPs for an image of 128 x 128; mmengine runs the real operators."""
+    with torch.no_grad():
+        analysis = FlopAnalyzer(model, torch.zeros(1, 3, 128, 128)).set_op_handle(**OWN_FUNCTIONS)
+        counted = analysis.by_operator()
+    for uncounted in ('batch_norm', 'upsample_nearest2d', 'upsample_bilinear2d'):
+        counted.pop(uncounted, None)
+    return counted
+
+
 @pytest.mark.parametrize(
     'name',
     [
@@ -147,7 +218,6 @@ def count_deformable(inputs, outputs):
     ],
 )
 def test_counts_are_those_of_mmengines_analysis(name, tool):
-    """It runs the real operators; here it counts what the table counts."""
     path = next(path for path in CONFIGS if path.stem == name)
     model = Config.fromfile(path).model
     model.backbone.update(base_channels=16, input_size=(128, 128), init_cfg=None)
@@ -156,22 +226,69 @@ def test_counts_are_those_of_mmengines_analysis(name, tool):
         model.backbone.operator = dict(model.backbone.get('operator') or dict(type='LESA'))
         model.backbone.operator.backend = 'chunked'
     dense = Dense(MODELS.build(model).eval())
-    own = {
-        'prim::PythonOp._ChunkedAttention': count_attention,
-        'prim::PythonOp.DeformConv2dFunction': count_deformable,
-    }
-    with torch.no_grad():
-        analysis = FlopAnalyzer(dense, torch.zeros(1, 3, 128, 128)).set_op_handle(**own)
-        counted = analysis.by_operator()
-    for uncounted in ('batch_norm', 'upsample_nearest2d', 'upsample_bilinear2d'):
-        counted.pop(uncounted, None)
-    assert {op.replace('prim::', '') for op in own} & set(counted)
+    counted = count_with_mmengine(dense)
+    assert {op.replace('prim::', '') for op in OWN_FUNCTIONS} & set(counted)
     # mmengine reads the FLOPs of an einsum from a text of six digits.
-    flops = tool.count_flops(model, (128, 128))['flops']
+    flops = tool.count_detector(model, (128, 128))['flops']
     assert flops == pytest.approx(sum(counted.values()), rel=1e-7)
 
 
 def test_sizes_are_padded_as_the_model_pads(tool):
-    model = Config.fromfile(CONFIGS[-1]).model
-    flops = [tool.count_flops(model, size)['flops'] for size in ((97, 128), (128, 128))]
+    model = Config.fromfile(DETECTORS[-1]).model
+    flops = [tool.count_detector(model, size)['flops'] for size in ((97, 128), (128, 128))]
     assert flops[0] == flops[1]
+
+
+class Classifier(nn.Module):
+    def __init__(self, backbone, head):
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(head.in_channels, head.num_classes)
+
+    def forward(self, x):
+        return self.head(self.backbone(x)[-1].mean((2, 3)))
+
+
+@pytest.mark.parametrize('name', ['lesa-resnet50', 'aa-resnet50', 'sa-resnet50-decomposed'])
+def test_counts_of_classifiers_are_those_of_mmengines_analysis(name, tool, pretrain_env):
+    model = load_config(ROOT / f'configs/imagenet/{name}_4xb32_in1k.py').model
+    model.backbone.update(base_channels=16, input_size=(128, 128), init_cfg=None)
+    model.head.in_channels = 512
+    flops = tool.count_classifier(model)['flops']
+    counted = count_with_mmengine(Classifier(MODELS.build(model.backbone), model.head).eval())
+    assert {op.replace('prim::', '') for op in OWN_FUNCTIONS} & set(counted)
+    # Six digits of each einsum, of which these have many.
+    assert flops == pytest.approx(sum(counted.values()), rel=5e-6)
+
+
+class TestCommandLine:
+    def test_prints_the_configs_of_a_folder(self, run, pretrain_env, classifiers):
+        out = run('tools/model_table.py', 'configs/imagenet', **pretrain_env)
+        header, rule, *lines = [line for line in out.splitlines() if line.startswith('|')]
+        assert 'Parameters (M): all, without position tables' in header
+        assert len(lines) == len(classifiers)
+        line = next(line for line in lines if '[lesa-resnet50_4xb32_in1k]' in line)
+        assert '| R50, LESA, flattened | 95 | 224 x 224 | 23.78, ' in line
+        assert line.endswith('| 79.55, 94.79 |')
+
+    def test_prints_named_configs_without_mmpretrain(self, tool, run):
+        config = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
+        out = run('tools/model_table.py', config, '--json')
+        (row,) = json.loads(out[out.index('[\n') :])
+        assert row['config'] == config
+
+    def test_unknown_config(self, run):
+        out = run('tools/model_table.py', 'configs/none', succeeds=False)
+        assert 'configs/none is no config of the model index and no folder of such' in out
+
+    def test_does_not_write_a_part_of_the_tables(self, run):
+        out = run('tools/model_table.py', 'configs/demo', '--write', succeeds=False)
+        assert '--write is for the tables of all configs: name none' in out
+
+
+def test_mmpretrain_not_installed(tool, monkeypatch):
+    monkeypatch.setattr('mmengine.config.config.is_installed', lambda package: False)
+    config = 'configs/imagenet/resnet50_4xb32_in1k.py'
+    message = f'{config} builds on .* of mmpretrain, .* pip install lesa_mmdet.pretrain.$'
+    with pytest.raises(ModuleNotFoundError, match=message):
+        tool.analyze(dict(Name='config', Config=config))
