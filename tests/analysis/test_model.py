@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 from lesa_mmdet import LESA, LESA_ResNet
 from lesa_mmdet.analysis.model import get_operator, load_model, operators
@@ -50,7 +51,8 @@ def test_classifier(pretrain_env, tmp_path):
     options = {'model.backbone.base_channels': 16, 'model.head.in_channels': 512}
     cfg = Config.fromfile(CLASSIFIER)
     cfg.merge_from_dict(options)
-    weights = MODELS.build(cfg.model).state_dict()
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        weights = MODELS.build(cfg.model).state_dict()
     torch.save(dict(state_dict=weights), tmp_path / 'classifier.pth')
     model = load_model(CLASSIFIER, tmp_path / 'classifier.pth', cfg_options=options)
     assert not model.training and model.cfg.model.head.in_channels == 512

@@ -55,7 +55,7 @@ def tool():
 
 
 @pytest.fixture(scope='module')
-def all_rows(tool, pretrain_env):
+def all_rows(tool):
     return [tool.analyze(entry) for entry in tool.read_index()]
 
 
@@ -80,7 +80,7 @@ def mmdet_scope():
         yield
 
 
-def test_index_has_every_config_once(pretrain_env):
+def test_index_has_every_config_once():
     index = load(ROOT / 'model-index.yml')['Import']
     assert {ROOT / path for path in index} == {path.parent / 'metafile.yml' for path in CONFIGS}
     listed = []
@@ -250,7 +250,7 @@ class Classifier(nn.Module):
 
 
 @pytest.mark.parametrize('name', ['lesa-resnet50', 'aa-resnet50', 'sa-resnet50-decomposed'])
-def test_counts_of_classifiers_are_those_of_mmengines_analysis(name, tool, pretrain_env):
+def test_counts_of_classifiers_are_those_of_mmengines_analysis(name, tool):
     model = load_config(ROOT / f'configs/imagenet/{name}_4xb32_in1k.py').model
     model.backbone.update(base_channels=16, input_size=(128, 128), init_cfg=None)
     model.head.in_channels = 512
@@ -262,8 +262,8 @@ def test_counts_of_classifiers_are_those_of_mmengines_analysis(name, tool, pretr
 
 
 class TestCommandLine:
-    def test_prints_the_configs_of_a_folder(self, run, pretrain_env, classifiers):
-        out = run('tools/model_table.py', 'configs/imagenet', **pretrain_env)
+    def test_prints_the_configs_of_a_folder(self, run, classifiers):
+        out = run('tools/model_table.py', 'configs/imagenet')
         header, rule, *lines = [line for line in out.splitlines() if line.startswith('|')]
         assert 'Parameters (M): all, without position tables' in header
         assert len(lines) == len(classifiers)
@@ -271,7 +271,7 @@ class TestCommandLine:
         assert '| R50, LESA, flattened | 95 | 224 x 224 | 23.78, ' in line
         assert line.endswith('| 79.55, 94.79 |')
 
-    def test_prints_named_configs_without_mmpretrain(self, tool, run):
+    def test_prints_named_configs(self, tool, run):
         config = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
         out = run('tools/model_table.py', config, '--json')
         (row,) = json.loads(out[out.index('[\n') :])
@@ -284,11 +284,3 @@ class TestCommandLine:
     def test_does_not_write_a_part_of_the_tables(self, run):
         out = run('tools/model_table.py', 'configs/demo', '--write', succeeds=False)
         assert '--write is for the tables of all configs: name none' in out
-
-
-def test_mmpretrain_not_installed(tool, monkeypatch):
-    monkeypatch.setattr('mmengine.config.config.is_installed', lambda package: False)
-    config = 'configs/imagenet/resnet50_4xb32_in1k.py'
-    message = f'{config} builds on .* of mmpretrain, .* pip install lesa_mmdet.pretrain.$'
-    with pytest.raises(ModuleNotFoundError, match=message):
-        tool.analyze(dict(Name='config', Config=config))
