@@ -8,7 +8,6 @@ Ratios are to 'auto', all from one run:
 """
 
 import argparse
-import json
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +17,7 @@ from typing import Callable
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from measure import Meter, in_own_process, machine, memory_of
+from measure import Meter, in_own_process, machine, memory_of, save
 from torch import Tensor, nn
 
 from lesa_mmdet import LESA, LESA_WRN, LESA_ResNet
@@ -342,9 +341,7 @@ def main() -> None:
                 result['floors'] = floors(case)
         records.append({**asdict(case), 'result': result})
         print(report(case, result, ours), flush=True)
-    if args.json:
-        with open(args.json, 'w') as file:
-            json.dump(dict(machine=about, records=records), file, indent=1)
+    save(args.json, about, records)
     if args.plot:
         plot(records, args.plot)
 

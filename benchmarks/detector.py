@@ -6,10 +6,9 @@ Images and targets are random; the step is forward, losses, backward and SGD, ba
 """
 
 import argparse
-import json
 
 import torch
-from measure import Meter, in_own_process, machine
+from measure import Meter, in_own_process, machine, ratios, save
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.hub import get_config
@@ -81,15 +80,9 @@ def main() -> None:
                     print(line, result['error'], flush=True)
                     continue
                 base = base or result
-                print(
-                    f'{line} {result["seconds"]:8.2f} s {result["mib"]:7.0f} MiB   '
-                    f'{result["seconds"] / base["seconds"]:5.2f} x time '
-                    f'{result["mib"] / base["mib"]:5.2f} x memory',
-                    flush=True,
-                )
-    if args.json:
-        with open(args.json, 'w') as file:
-            json.dump(dict(machine=about, records=records), file, indent=1)
+                figures = f'{result["seconds"]:8.2f} s {result["mib"]:7.0f} MiB'
+                print(line, figures, ' ', ratios(result, base), flush=True)
+    save(args.json, about, records)
 
 
 if __name__ == '__main__':

@@ -1,12 +1,13 @@
 """Time and peak memory of one case, in a process of its own so that the peak is that case's."""
 
+import json
 import multiprocessing
 import os
 import platform
 import resource
 import sys
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 import torch
 from torch.utils.benchmark import Timer
@@ -25,6 +26,20 @@ def machine(device: str) -> dict:
         name = f'{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads'
     load = os.getloadavg()[0]
     return dict(name=name, torch=torch.__version__, system=platform.platform(), load=round(load, 1))
+
+
+def ratios(result: dict, base: dict) -> str:
+    """How many times the time and memory of ``base`` a result takes."""
+    return (
+        f'{result["seconds"] / base["seconds"]:5.2f} x time '
+        f'{result["mib"] / base["mib"]:5.2f} x memory'
+    )
+
+
+def save(path: Optional[str], about: dict, records: list[dict]) -> None:
+    """Write all figures as JSON, if a file is named."""
+    if path:
+        Path(path).write_text(json.dumps(dict(machine=about, records=records), indent=1))
 
 
 def in_own_process(case: Callable, *args) -> dict:

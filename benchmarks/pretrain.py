@@ -6,12 +6,11 @@ Images and labels are random; the step is forward, cross entropy, backward and S
 """
 
 import argparse
-import json
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
-from measure import Meter, in_own_process, machine
+from measure import Meter, in_own_process, machine, ratios, save
 from torch import Tensor, nn
 
 from lesa_mmdet import LESA_ResNet
@@ -83,16 +82,9 @@ def main() -> None:
             print(f'  {form:<10} {result["error"]}', flush=True)
             continue
         base = base or result
-        speed = args.batch / result['seconds']
-        print(
-            f'  {form:<10} {speed:8.2f} images/s {result["mib"]:7.0f} MiB   '
-            f'{result["seconds"] / base["seconds"]:5.2f} x time '
-            f'{result["mib"] / base["mib"]:5.2f} x memory',
-            flush=True,
-        )
-    if args.json:
-        with open(args.json, 'w') as file:
-            json.dump(dict(machine=about, records=records), file, indent=1)
+        figures = f'{args.batch / result["seconds"]:8.2f} images/s {result["mib"]:7.0f} MiB'
+        print(f'  {form:<10}', figures, ' ', ratios(result, base), flush=True)
+    save(args.json, about, records)
 
 
 if __name__ == '__main__':
