@@ -36,8 +36,7 @@ def pretrain_env(tmp_path_factory):
     For a module alone: other processes that tests start inherit the path, but not the declarations.
     """
     path = sys.path.copy()
-    if importlib.util.find_spec('mmpretrain') is None:
-        sys.path.append(str(PRETRAIN_ROOT))
+    sys.path.append(str(PRETRAIN_ROOT))
     if importlib.util.find_spec('mmpretrain') is None:
         sys.path[:] = path
         pytest.skip(f'mmpretrain is neither installed nor in {PRETRAIN_ROOT}: run make test')
