@@ -11,6 +11,7 @@ import pytest
 import torch
 from einops import rearrange
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from lesa_mmdet.analysis.model import load_model, operators
@@ -213,7 +214,9 @@ def test_tool_measures_a_classifier(pretrain_env, tool, tmp_path, monkeypatch, c
 
     config = next(ROOT.glob('configs/crops/sa-*.py'))
     cfg = Config.fromfile(config)
-    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), tmp_path / 'untrained.pth')
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        weights = MODELS.build(cfg.model).state_dict()
+    torch.save(dict(state_dict=weights), tmp_path / 'untrained.pth')
     images = np.random.default_rng(0).integers(256, size=(2, 12, 2, 24, 24, 3))
     for split, classes in zip(('train', 'val'), images):
         for name, of_class in enumerate(classes):
