@@ -4,12 +4,11 @@ from contextlib import ExitStack
 
 import torch
 from mmcv.ops import DeformConv2d
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from .registry import HOOKS
+from .registry import HOOKS, Hook
 
 
 @HOOKS.register_module()

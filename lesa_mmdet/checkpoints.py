@@ -157,9 +157,8 @@ def _keep_content(given: dict[str, Tensor], own: Mapping[str, Tensor], context: 
     """Keep of an operator with flattened positions what one with decomposed positions has, too."""
     for leaf in ('weight', 'bias', 'running_mean', 'running_var'):
         similarity, output = f'{context}.similarity_norm.{leaf}', f'{context}.output_norm.{leaf}'
-        if (
-            similarity in given and similarity in own
-        ):  # [content, query, key] -> [content, position]
+        # [content, query, key] -> [content, position]; attention augmentation has no norms
+        if similarity in given and similarity in own:
             heads = given[similarity].shape[0] // 3
             given[similarity] = torch.cat((given[similarity][:heads], own[similarity][heads:]))
         if output in given:  # value and its embedding, channel by channel

@@ -7,7 +7,7 @@ from mmdet.datasets import CocoDataset
 from mmdet.evaluation import CocoMetric
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS
-from mmengine.hooks import DistSamplerSeedHook
+from mmengine.hooks import DistSamplerSeedHook, Hook
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS as ROOT_MODELS
 
@@ -22,6 +22,7 @@ __all__ = [
     'CocoDataset',
     'CocoMetric',
     'DistSamplerSeedHook',
+    'Hook',
     'ResNet',
     'register_backbone',
 ]

@@ -9,6 +9,8 @@ NEEDED = {
     'mmdet': 'pip install mmdet==3.3.0',
     'cv2': 'pip install opencv-python-headless',
     'einops': 'pip install einops',
+    'onnx': 'pip install onnx',
+    'onnxscript': 'pip install onnxscript',
     'pycocotools': 'pip install pycocotools',
     'hypothesis': 'pip install hypothesis',
     'pytest': 'pip install pytest',

@@ -2,11 +2,10 @@
 
 from typing import Optional
 
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from ..registry import HOOKS
+from ..registry import HOOKS, Hook
 from .weights import TermWeights, with_mean
 
 

@@ -9,7 +9,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from .precision import at_least_float
+from .precision import at_least_float, without_autocast
 
 # One block of similarities in bytes: on a CPU what the caches hold beside queries, keys and
 # values, on a GPU what a launch is worth.
@@ -57,7 +57,7 @@ class _ChunkedAttentionBackward(torch.autograd.Function):
 @torch.no_grad()
 def _forward(*inputs: Tensor) -> Tensor:
     out = _empty_output(*inputs)
-    with torch.autocast(out.device.type, enabled=False):
+    with without_autocast(out.device):
         for *head, head_out in _heads(*inputs, out):
             _forward_of_head(*at_least_float(*head), head_out)
     return out
@@ -66,7 +66,7 @@ def _forward(*inputs: Tensor) -> Tensor:
 @torch.no_grad()
 def _backward(*inputs: Tensor) -> tuple[Tensor, ...]:
     grads = _empty_gradients(*inputs)
-    with torch.autocast(grads[0].device.type, enabled=False):
+    with without_autocast(grads[0].device):
         for tensors in _heads(*inputs, *grads):
             head, head_grads = tensors[: len(inputs)], tensors[len(inputs) :]
             _backward_of_head(*at_least_float(*head), *head_grads)

@@ -6,6 +6,7 @@ Dense, but never more than two tensors of the similarities' size beside the soft
 import torch
 from torch import Tensor
 
+from .positions import pairwise
 from .precision import at_least_float, without_autocast
 
 
@@ -99,9 +100,5 @@ def pairwise_embeddings(table: Tensor, key_dim: int) -> tuple[Tensor, Tensor, Te
         tuple[Tensor, Tensor, Tensor]: Query, key and value embeddings, (N, N, d), (N, N, d) and
         (N, N, dv), entries ``[a, b]`` for the offset ``a - b`` of flattened places.
     """
-    places = (table.shape[1] + 1) // 2
-    place = torch.arange(places, device=table.device)
-    offsets = (place[:, None] - place + places - 1).flatten()
-    # Unlike table[offsets] it has a fast backward pass on CPUs.
-    embeddings = table.t().index_select(0, offsets).unflatten(0, (places, places))
+    embeddings = pairwise(table.t().flip(0))  # it runs over b - a
     return embeddings.split((key_dim, key_dim, table.shape[0] - 2 * key_dim), dim=-1)

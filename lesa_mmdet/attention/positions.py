@@ -38,7 +38,9 @@ def pairwise(table: Tensor) -> Tensor:
     """
     size = (table.shape[0] + 1) // 2
     place = torch.arange(size, device=table.device)
-    return table[place[None, :] - place[:, None] + size - 1]
+    offsets = (place[None, :] - place[:, None] + size - 1).flatten()
+    # Unlike table[offsets] it has a fast backward pass on CPUs.
+    return table.index_select(0, offsets).unflatten(0, (size, size))
 
 
 def relative_logits(q: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
