@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from lesa_mmdet import LESA, LESA_WRN, LESA_ResNet
 from lesa_mmdet.attention import attend, fit_table, relative_logits
-from lesa_mmdet.attention.reference import attend_normalized
+from lesa_mmdet.attention.decomposed.reference import attend_normalized
 from lesa_mmdet.layers.context import DecomposedContext
 
 HEADS = 8

@@ -14,7 +14,7 @@ from measure import Meter, in_own_process, machine, ratios, save
 from torch import Tensor, nn
 
 from lesa_mmdet import LESA_ResNet
-from lesa_mmdet.attention.reference import attend_flattened_normalized
+from lesa_mmdet.attention.decomposed.reference import attend_flattened_normalized
 from lesa_mmdet.layers.context import FlattenedContext
 
 CLASSES = 1000

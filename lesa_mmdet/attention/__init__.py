@@ -1,9 +1,9 @@
 """Exact self-attention over a 2D map, pure PyTorch: no mmcv, mmdet or mmengine here."""
 
+from .decomposed.attend import BACKENDS, attend, available_backends
+from .decomposed.positions import fit_table, relative_logits
+from .decomposed.reference import decomposed_weights
 from .flattened import attend_flattened, flattened_weights, pairwise_embeddings
-from .functional import BACKENDS, attend, available_backends
-from .positions import fit_table, relative_logits
-from .reference import decomposed_weights
 from .statistics import flattened_scales, similarity_scales
 
 __all__ = [

@@ -6,7 +6,7 @@ Dense, but never more than two tensors of the similarities' size beside the soft
 import torch
 from torch import Tensor
 
-from .positions import pairwise
+from .decomposed.positions import pairwise
 from .precision import at_least_float, without_autocast
 
 

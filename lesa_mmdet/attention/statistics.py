@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .positions import pairwise
+from .decomposed.positions import pairwise
 from .precision import at_least_float, without_autocast
 
 

@@ -15,7 +15,7 @@ from tiny import ROOT, run_main, save_coordinates, save_detector
 from lesa_mmdet.analysis.maps import View, draw_maps, local_field, look, read_image, see
 from lesa_mmdet.analysis.model import get_operator, load_model
 from lesa_mmdet.attention import fit_table, relative_logits
-from lesa_mmdet.attention.reference import attend_normalized
+from lesa_mmdet.attention.decomposed.reference import attend_normalized
 
 WIDTH, HEIGHT = 192, 128
 POINTS = [(0, 0), (191, 0), (0, 127), (191, 127), (96, 64), (50, 100)]

@@ -17,7 +17,7 @@ from torch import nn
 from lesa_mmdet.analysis.model import load_model, operators
 from lesa_mmdet.analysis.weights import TermWeights, ablated, with_mean
 from lesa_mmdet.attention import relative_logits
-from lesa_mmdet.attention.reference import attend_flattened_normalized, attend_normalized
+from lesa_mmdet.attention.decomposed.reference import attend_flattened_normalized, attend_normalized
 
 ROOT = Path(__file__).parents[2]
 POSITIONS = ['decomposed', 'flattened']

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lesa_mmdet.attention import attend_flattened, flattened_scales, pairwise_embeddings
-from lesa_mmdet.attention.reference import attend_flattened_normalized
+from lesa_mmdet.attention.decomposed.reference import attend_flattened_normalized
 
 HEADS = 2
 

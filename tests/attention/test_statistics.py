@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lesa_mmdet.attention import attend, flattened_scales, relative_logits, similarity_scales
-from lesa_mmdet.attention.reference import (
+from lesa_mmdet.attention.decomposed.reference import (
     attend_flattened_normalized,
     attend_normalized,
     similarity_terms,

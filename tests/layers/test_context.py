@@ -9,7 +9,7 @@ from einops import rearrange
 
 from lesa_mmdet import LESA
 from lesa_mmdet.attention import relative_logits
-from lesa_mmdet.attention.reference import attend_flattened_normalized, attend_normalized
+from lesa_mmdet.attention.decomposed.reference import attend_flattened_normalized, attend_normalized
 from lesa_mmdet.layers.context import POSITIONS, build_context
 
 SIZE = (5, 7)

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lesa_mmdet.attention.reference import attend_normalized, attend_reference
+from lesa_mmdet.attention.decomposed.reference import attend_normalized, attend_reference
 
 sizes = st.integers(1, 5)
 

@@ -5,8 +5,8 @@ from typing import Callable
 import torch
 from torch import Tensor
 
+from ..precision import at_least_float, without_autocast
 from .positions import pairwise
-from .precision import at_least_float, without_autocast
 
 
 def attend_reference(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lesa_mmdet.attention import attend, available_backends, functional
-from lesa_mmdet.attention.reference import attend_reference
+from lesa_mmdet.attention import attend, available_backends
+from lesa_mmdet.attention.decomposed import attend as entrance
+from lesa_mmdet.attention.decomposed.reference import attend_reference
 
 CPU = torch.device('cpu')
 
@@ -15,7 +16,7 @@ CPU = torch.device('cpu')
 @pytest.fixture
 def without_triton(monkeypatch):
     """As on a machine without a GPU, whatever the tests of the Triton backend set up."""
-    monkeypatch.setattr(functional, 'TRITON_INTERPRETED', False)
+    monkeypatch.setattr(entrance, 'TRITON_INTERPRETED', False)
 
 
 @given(
@@ -57,7 +58,7 @@ def test_softmax_of_half_precision_is_computed_in_float32(
 def test_auto_is_dense_on_small_maps_and_linear_on_large_ones(monkeypatch, make_inputs):
     called = []
     for name in ('reference', 'chunked'):
-        monkeypatch.setitem(functional.BACKENDS, name, lambda *x, name=name: called.append(name))
+        monkeypatch.setitem(entrance.BACKENDS, name, lambda *x, name=name: called.append(name))
     for size in (4, 16, 17, 40):
         attend(*make_inputs(1, 1, size, size, 2, 2))
     monkeypatch.setattr(torch.onnx, 'is_in_onnx_export', lambda: True)
@@ -78,9 +79,7 @@ def test_exports_as_standard_operators(make_inputs):
 
 
 def test_triton_is_imported_where_it_is_used_only():
-    code = (
-        'import sys, lesa_mmdet.attention; assert "lesa_mmdet.attention.triton" not in sys.modules'
-    )
+    code = 'import sys, lesa_mmdet.attention; assert "lesa_mmdet.attention.decomposed.triton" not in sys.modules'
     subprocess.run([sys.executable, '-c', code], check=True)
 
 
@@ -132,9 +131,9 @@ def test_dtypes_and_devices_that_do_not_belong_together(make_inputs):
 def test_similarities_larger_than_the_memory(monkeypatch):
     places = 256**2
     inputs = [torch.empty(1, 8, places, size, device='meta') for size in (16, 16, 32, 256, 256)]
-    monkeypatch.setattr(functional, 'HOST_MEMORY', 255 * 2**30)
+    monkeypatch.setattr(entrance, 'HOST_MEMORY', 255 * 2**30)
     with pytest.raises(MemoryError, match="needs 256.0 GiB for 65536 places, .* backend 'chunked'"):
         attend(*inputs, backend='reference')
-    monkeypatch.setattr(functional, 'HOST_MEMORY', 256 * 2**30)
-    monkeypatch.setitem(functional.BACKENDS, 'reference', lambda *x: 'fits')
+    monkeypatch.setattr(entrance, 'HOST_MEMORY', 256 * 2**30)
+    monkeypatch.setitem(entrance.BACKENDS, 'reference', lambda *x: 'fits')
     assert attend(*inputs, backend='reference') == 'fits'

@@ -13,10 +13,10 @@ if not torch.cuda.is_available():
     os.environ.setdefault('TRITON_INTERPRET', '1')  # read once, while Triton is imported
 pytest.importorskip('triton', reason='Triton is not installed')
 
-from lesa_mmdet.attention import functional  # noqa: E402
-from lesa_mmdet.attention import triton as backend  # noqa: E402
-from lesa_mmdet.attention.reference import attend_reference  # noqa: E402
-from lesa_mmdet.attention.triton import attend_triton  # noqa: E402
+from lesa_mmdet.attention.decomposed import attend as entrance  # noqa: E402
+from lesa_mmdet.attention.decomposed import triton as backend  # noqa: E402
+from lesa_mmdet.attention.decomposed.reference import attend_reference  # noqa: E402
+from lesa_mmdet.attention.decomposed.triton import attend_triton  # noqa: E402
 
 from golden import assert_layer_is_the_authors, golden_cases  # noqa: E402
 
@@ -163,7 +163,7 @@ def test_an_expanded_gradient_matches_the_definition(inputs_of):
 @pytest.mark.parametrize('mode', ['eval', 'train'])
 @pytest.mark.parametrize('case', golden_cases('layer_decomposed'))
 def test_golden(monkeypatch, device, case, mode):
-    monkeypatch.setattr(functional, 'TRITON_INTERPRETED', INTERPRETED)
+    monkeypatch.setattr(entrance, 'TRITON_INTERPRETED', INTERPRETED)
     assert_layer_is_the_authors(case, mode, device, backend='triton')
 
 
@@ -232,7 +232,7 @@ from types import SimpleNamespace
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
-from lesa_mmdet.attention import triton as backend
+from lesa_mmdet.attention.decomposed import triton as backend
 
 def inputs(rows, cols, d, dv, dtype):
     q, k, v = torch.zeros(1, 1, 2 * d + dv, rows * cols).mT.to(dtype).split((d, d, dv), -1)

@@ -9,7 +9,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from .precision import at_least_float, without_autocast
+from ..precision import at_least_float, without_autocast
 
 # One block of similarities in bytes: on a CPU what the caches hold beside queries, keys and
 # values, on a GPU what a launch is worth.

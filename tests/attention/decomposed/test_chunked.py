@@ -6,9 +6,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
-from lesa_mmdet.attention import chunked
-from lesa_mmdet.attention.chunked import attend_chunked
-from lesa_mmdet.attention.reference import attend_reference
+from lesa_mmdet.attention.decomposed import chunked
+from lesa_mmdet.attention.decomposed.chunked import attend_chunked
+from lesa_mmdet.attention.decomposed.reference import attend_reference
 
 TOLERANCES = {
     torch.float64: 1e-12,
