@@ -1,9 +1,9 @@
 """LESA backbones for mmdetection. Importing the package registers everything in mmdet."""
 
-from . import serialization
 from .analysis.hook import TermWeightsHook
 from .autocast import BackboneAutocastHook
 from .backbones import LESA_WRN, LESA_ResNet
+from .checkpoints import files
 from .configs import config_path
 from .datasets import CheckedCocoDataset
 from .hooks import EpochSeedHook
@@ -26,4 +26,4 @@ __all__ = [
     'config_path',
 ]
 
-serialization.register()
+files.register()

@@ -79,7 +79,8 @@ def test_exports_as_standard_operators(make_inputs):
 
 
 def test_triton_is_imported_where_it_is_used_only():
-    code = 'import sys, lesa_mmdet.attention; assert "lesa_mmdet.attention.decomposed.triton" not in sys.modules'
+    module = 'lesa_mmdet.attention.decomposed.triton'
+    code = f'import sys, lesa_mmdet.attention; assert {module!r} not in sys.modules'
     subprocess.run([sys.executable, '-c', code], check=True)
 
 

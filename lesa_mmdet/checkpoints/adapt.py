@@ -1,9 +1,5 @@
-"""The authors' checkpoints, and what becomes of a checkpoint that a backbone is given.
+"""What becomes of a checkpoint that a backbone or a classifier is given."""
 
-The only place that knows the authors' names.
-"""
-
-import re
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
@@ -11,30 +7,9 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .attention import fit_table
+from ..attention import fit_table
+from .lesa import convert_official
 
-# Names inside an operator, the authors' and ours.
-_RENAMED = {
-    'rel_height': 'context.height',
-    'rel_width': 'context.width',
-    'relative': 'context.relative',
-    'qkv_transform': 'context.qkv',
-    'bn_qkv': 'context.qkv_norm',
-    'bn_similarity': 'context.similarity_norm',
-    'bn_output': 'context.output_norm',
-    'x_transform.0': 'local.conv',
-    'x_transform.1': 'local.project',
-    'bn_x': 'local.norm',
-    'reasoning.1': 'fusion.conv1',
-    'reasoning.2': 'fusion.norm1',
-    'projection.0': 'fusion.conv2',
-    'projection.1': 'fusion.norm2',
-}
-_OPERATOR_KEY = re.compile(
-    r'^(?P<block>(.*\.)?conv2\.|)(?P<name>'
-    + '|'.join(map(re.escape, _RENAMED))
-    + r')(?P<rest>\..+|)$'
-)
 # A part of each operator that none of those after it has.
 _OPERATORS = {
     'fusion': 'LESA',
@@ -43,31 +18,6 @@ _OPERATORS = {
     'context': 'self-attention',
 }
 _TABLES = ('context.height', 'context.width')
-
-
-def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the authors' parameters to ours.
-
-    Args:
-        state_dict (Mapping[str, Tensor]): State dict of an operator, a backbone, a classifier or
-            a detector. Keys may have the prefix ``module.`` (dropped) or ``backbone.`` (kept).
-            Keys that are none of theirs stay as they are, so that the conversion may be repeated.
-
-    Returns:
-        dict[str, Tensor]: The same tensors under our names. The projections' weights, of a 1D
-        convolution there, have the shape of a 2D one; the constant ``flatten_index`` is gone.
-    """
-    converted = {}
-    for key, value in state_dict.items():
-        key = key.removeprefix('module.')
-        match = _OPERATOR_KEY.match(key)
-        if match:
-            key = match['block'] + _RENAMED[match['name']] + match['rest']
-            if match['name'] == 'qkv_transform' and value.dim() == 3:
-                value = value.unsqueeze(-1)
-        if not key.endswith('flatten_index'):
-            converted[key] = value
-    return converted
 
 
 def adapt_state_dict(state_dict: MutableMapping[str, Any], prefix: str, backbone: nn.Module):

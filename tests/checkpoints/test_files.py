@@ -10,7 +10,7 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import CheckpointLoader
 
 import lesa_mmdet  # noqa: F401
-from lesa_mmdet.serialization import history_buffer_method
+from lesa_mmdet.checkpoints.files import history_buffer_method
 
 
 class Calls:
