@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from tqdm import tqdm
 
 from .datasets.masks import find_rle_problem
-from .registry import METRICS, CocoMetric
+from .upstream import METRICS, CocoMetric
 
 # What a result has for each task. Were there boxes beside masks, the server would take the areas of
 # the boxes for those of the masks.

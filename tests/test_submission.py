@@ -12,8 +12,8 @@ from mmengine.registry import init_default_scope
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from lesa_mmdet.registry import DATASETS
 from lesa_mmdet.submission import configure, pack
+from lesa_mmdet.upstream import DATASETS
 
 ROOT = Path(__file__).parents[1]
 SWITCH = ROOT / 'configs' / '_base_' / 'datasets' / 'test_dev2017.py'

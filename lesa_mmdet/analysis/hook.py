@@ -5,7 +5,7 @@ from typing import Optional
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from ..registry import HOOKS, Hook
+from ..upstream import HOOKS, Hook
 from .weights import TermWeights, with_mean
 
 

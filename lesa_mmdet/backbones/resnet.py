@@ -7,7 +7,7 @@ from torch import nn
 
 from ..checkpoints import adapt_state_dict
 from ..layers import build_operator
-from ..registry import Bottleneck, ResNet, register_backbone
+from ..upstream import Bottleneck, ResNet, register_backbone
 
 
 @register_backbone

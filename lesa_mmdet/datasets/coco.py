@@ -9,7 +9,7 @@ import torch
 from mmengine import fileio
 from mmengine.logging import print_log
 
-from ..registry import DATASETS, CocoDataset
+from ..upstream import DATASETS, CocoDataset
 from .masks import has_three_points
 
 

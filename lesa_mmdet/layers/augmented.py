@@ -5,7 +5,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from ..registry import MODELS
+from ..upstream import MODELS
 from .context import DecomposedContext
 from .local import build_local_conv, reset_offsets
 from .operator import Operator

@@ -19,7 +19,7 @@ from ..attention import (
     relative_logits,
     similarity_scales,
 )
-from ..registry import BaseModule
+from ..upstream import BaseModule
 from .norm import normed_conv
 
 # Queries whose weights are looked at together: a few MiB for each image on large maps.

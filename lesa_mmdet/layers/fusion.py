@@ -4,7 +4,7 @@ import torch
 from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 
-from ..registry import BaseModule
+from ..upstream import BaseModule
 from .norm import normed_conv
 
 

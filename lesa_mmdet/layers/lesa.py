@@ -4,7 +4,7 @@ from typing import Optional
 
 from torch import Tensor
 
-from ..registry import MODELS
+from ..upstream import MODELS
 from .context import build_context
 from .fusion import DynamicFusion
 from .local import LocalTerm

@@ -5,7 +5,7 @@ from typing import Optional
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from torch import Tensor, nn
 
-from ..registry import BaseModule
+from ..upstream import BaseModule
 from .norm import normed_conv
 
 

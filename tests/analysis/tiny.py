@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import save_checkpoint
 
-from lesa_mmdet.registry import MODELS
+from lesa_mmdet.upstream import MODELS
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / 'configs' / 'demo' / 'mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
