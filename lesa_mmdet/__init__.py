@@ -1,12 +1,10 @@
 """LESA backbones for mmdetection. Importing the package registers everything in mmdet."""
 
-from .analysis.hook import TermWeightsHook
-from .autocast import BackboneAutocastHook
 from .backbones import LESA_WRN, LESA_ResNet
 from .checkpoints import files
 from .configs import config_path
 from .datasets import CheckedCocoDataset
-from .hooks import EpochSeedHook
+from .engine.hooks import BackboneAutocastHook, EpochSeedHook, TermWeightsHook
 from .layers import LESA, AugmentedAttention, SelfAttention
 from .submission import CocoSubmission
 from .version import __version__

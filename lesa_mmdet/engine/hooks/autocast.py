@@ -8,7 +8,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from .upstream import HOOKS, Hook
+from ...upstream import HOOKS, Hook
 
 
 @HOOKS.register_module()

@@ -6,7 +6,7 @@ import numpy as np
 from mmengine.dist import broadcast_object_list
 from mmengine.runner import Runner, set_random_seed
 
-from .upstream import HOOKS, DistSamplerSeedHook
+from ...upstream import HOOKS, DistSamplerSeedHook
 
 
 @HOOKS.register_module()

@@ -1,0 +1,1 @@
+"""A run: starting it, and what it does besides training."""

@@ -1,0 +1,7 @@
+"""Hooks of mmengine's runner, registered in mmdet."""
+
+from .autocast import BackboneAutocastHook
+from .epoch_seed import EpochSeedHook
+from .term_weights import TermWeightsHook
+
+__all__ = ['BackboneAutocastHook', 'EpochSeedHook', 'TermWeightsHook']
