@@ -16,8 +16,9 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import find_latest_checkpoint
 
-from lesa_mmdet.demo.report import draw_detections, plot_curves, read_scalars
-from lesa_mmdet.demo.shapes import generate
+from lesa_mmdet.analysis.compare import draw_detections
+from lesa_mmdet.analysis.curves import plot_curves, read_scalars
+from lesa_mmdet.datasets.shapes import generate
 
 CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
 COCO_CONFIG = 'configs/mask_rcnn/mask-rcnn_lesa-r50-dconv-c3-c5_fpn_8xb1-20e_coco-1024.py'

@@ -4,7 +4,7 @@ import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
-from lesa_mmdet.demo.report import compare_curves
+from lesa_mmdet.analysis.curves import compare_curves
 
 
 def main() -> None:

@@ -1,14 +1,16 @@
-"""Detections of several models on the same images, side by side."""
+"""Detections beside the truth, and those of several models on the same images side by side."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import mmcv
 import numpy as np
 from matplotlib.figure import Figure
 from mmdet.apis import inference_detector
 from mmdet.models import BaseDetector
 from mmdet.visualization import DetLocalVisualizer
 from torch import nn
+from torch.utils.data import Dataset
 
 from .maps import read_image
 
@@ -90,3 +92,37 @@ def draw_comparison(
     for axes, name in zip(grid[:, 0], names):
         axes.set_ylabel(name)
     return figure
+
+
+def draw_detections(
+    model: nn.Module,
+    dataset: Dataset,
+    path: Path,
+    *,
+    num_images: int = 6,
+    score_thr: float = 0.5,
+) -> None:
+    """Draw images of a data set, the truth above and a model's detections below.
+
+    Args:
+        model (nn.Module): Detector of ``mmdet.apis.init_detector``.
+        dataset (Dataset): Test data set with annotations.
+        path (Path): PNG to write.
+        num_images (int): Number of images, evenly spread over the data set.
+        score_thr (float): Detections below are left out.
+    """
+    visualizer = DetLocalVisualizer(alpha=0.4)
+    visualizer.dataset_meta = dataset.metainfo
+    columns = []
+    for index in np.linspace(0, len(dataset) - 1, num_images).astype(int):
+        sample = dataset[int(index)]['data_samples']
+        image = mmcv.imread(sample.img_path, channel_order='rgb')
+        detected = inference_detector(model, sample.img_path)
+        detected.gt_instances = sample.gt_instances
+        detected.gt_instances.bboxes = detected.gt_instances.bboxes.tensor
+        visualizer.add_datasample(
+            str(index), image, detected, draw_gt=True, draw_pred=True, pred_score_thr=score_thr
+        )
+        truth, prediction = np.split(visualizer.get_image(), 2, axis=1)
+        columns.append(np.concatenate((truth, prediction)))
+    mmcv.imwrite(mmcv.rgb2bgr(np.concatenate(columns, axis=1)), str(path))

@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from lesa_mmdet import LESA_ResNet
-from lesa_mmdet.demo.shapes import generate
+from lesa_mmdet.datasets.shapes import generate
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,7 +6,7 @@ import pytest
 from mmengine.registry import DefaultScope
 from pycocotools.coco import COCO
 
-from lesa_mmdet.demo.shapes import generate
+from lesa_mmdet.datasets.shapes import generate
 
 # The image that coco_mini has the map of COCO-stuff for, and one of few large objects.
 IMAGE_IDS = (139, 802)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lesa_mmdet.demo.shapes import generate
+from lesa_mmdet.datasets.shapes import generate
 
 
 @pytest.fixture(scope='session')

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lesa_mmdet.datasets import crops
 from lesa_mmdet.datasets.crops import cut_crops, find_train_and_val, find_window, measure_colors
-from lesa_mmdet.demo.shapes import CLASSES, generate
+from lesa_mmdet.datasets.shapes import CLASSES, generate
 
 
 @pytest.fixture(scope='module')

@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 
 from lesa_mmdet.datasets.crops import cut_crops, find_train_and_val
-from lesa_mmdet.demo.shapes import generate
+from lesa_mmdet.datasets.shapes import generate
 
 OPERATORS = {
     'resnet50': None,

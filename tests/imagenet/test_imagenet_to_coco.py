@@ -10,9 +10,9 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from small import ROOT, load, options
 
+from lesa_mmdet.analysis.curves import read_scalars
 from lesa_mmdet.attention import fit_table
-from lesa_mmdet.demo.report import read_scalars
-from lesa_mmdet.demo.shapes import generate
+from lesa_mmdet.datasets.shapes import generate
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from lesa_mmdet.demo.shapes import generate
+from lesa_mmdet.datasets.shapes import generate
 
 pytestmark = pytest.mark.slow
 

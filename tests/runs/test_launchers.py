@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lesa_mmdet.demo.shapes import generate
+from lesa_mmdet.datasets.shapes import generate
 
 ROOT = Path(__file__).parents[2]
 CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'

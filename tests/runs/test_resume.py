@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lesa_mmdet.demo.report import read_scalars
-from lesa_mmdet.demo.shapes import generate
+from lesa_mmdet.analysis.curves import read_scalars
+from lesa_mmdet.datasets.shapes import generate
 
 pytestmark = pytest.mark.slow
 

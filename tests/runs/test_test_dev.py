@@ -8,7 +8,7 @@ import zipfile
 import pytest
 from pycocotools.coco import COCO
 
-from lesa_mmdet.demo.report import read_scalars
+from lesa_mmdet.analysis.curves import read_scalars
 
 pytestmark = pytest.mark.slow
 

@@ -5,8 +5,8 @@ from typing import Optional
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from ...upstream import HOOKS, Hook
 from ...analysis.weights import TermWeights, with_mean
+from ...upstream import HOOKS, Hook
 
 
 @HOOKS.register_module()

@@ -1,4 +1,4 @@
-"""Pictures of training runs: their curves, and detections beside the truth."""
+"""Curves of training runs: losses and metrics as they were logged."""
 
 import json
 from collections import defaultdict
@@ -7,14 +7,9 @@ from itertools import cycle
 from pathlib import Path
 from typing import Optional
 
-import mmcv
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from mmdet.apis import inference_detector
-from mmdet.visualization import DetLocalVisualizer
-from torch import nn
-from torch.utils.data import Dataset
 
 
 def read_scalars(work_dir: Path) -> list[dict]:
@@ -136,37 +131,3 @@ def _read_curve(name: str, scalars: list[dict], key: str) -> dict[int, float]:
         logged = sorted({key for entry in scalars for key in entry})
         raise ValueError(f'{name} has not logged {key!r}, but {logged}')
     return {epoch: float(np.mean(of_epoch)) for epoch, of_epoch in values.items()}
-
-
-def draw_detections(
-    model: nn.Module,
-    dataset: Dataset,
-    path: Path,
-    *,
-    num_images: int = 6,
-    score_thr: float = 0.5,
-) -> None:
-    """Draw images of a data set, the truth above and a model's detections below.
-
-    Args:
-        model (nn.Module): Detector of ``mmdet.apis.init_detector``.
-        dataset (Dataset): Test data set with annotations.
-        path (Path): PNG to write.
-        num_images (int): Number of images, evenly spread over the data set.
-        score_thr (float): Detections below are left out.
-    """
-    visualizer = DetLocalVisualizer(alpha=0.4)
-    visualizer.dataset_meta = dataset.metainfo
-    columns = []
-    for index in np.linspace(0, len(dataset) - 1, num_images).astype(int):
-        sample = dataset[int(index)]['data_samples']
-        image = mmcv.imread(sample.img_path, channel_order='rgb')
-        detected = inference_detector(model, sample.img_path)
-        detected.gt_instances = sample.gt_instances
-        detected.gt_instances.bboxes = detected.gt_instances.bboxes.tensor
-        visualizer.add_datasample(
-            str(index), image, detected, draw_gt=True, draw_pred=True, pred_score_thr=score_thr
-        )
-        truth, prediction = np.split(visualizer.get_image(), 2, axis=1)
-        columns.append(np.concatenate((truth, prediction)))
-    mmcv.imwrite(mmcv.rgb2bgr(np.concatenate(columns, axis=1)), str(path))

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from lesa_mmdet.demo.report import plot_curves, read_scalars
+from lesa_mmdet.analysis.curves import plot_curves, read_scalars
 
 
 def write_run(work_dir, name, entries):

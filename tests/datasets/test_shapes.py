@@ -8,7 +8,7 @@ import pytest
 from pycocotools import mask as mask_api
 from pycocotools.coco import COCO
 
-from lesa_mmdet.demo import shapes
+from lesa_mmdet.datasets import shapes
 
 NUM_TRAIN, NUM_VAL = 80, 20
 SMALL = {'num_train': 3, 'num_val': 2, 'image_size': 64}

@@ -1,1 +1,0 @@
-"""A demo that trains on a data set it draws itself."""
