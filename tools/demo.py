@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import find_latest_checkpoint
 
-from lesa_mmdet.analysis.compare import draw_detections
+from lesa_mmdet.analysis.compare import draw_beside_truth
 from lesa_mmdet.analysis.curves import plot_curves, read_scalars
 from lesa_mmdet.datasets.shapes import generate
 
@@ -54,7 +54,7 @@ def report(work_dir: Path) -> None:
     checkpoint = find_latest_checkpoint(str(work_dir))
     model = init_detector(cfg, checkpoint, device=str(get_device()))
     detections, curves = work_dir / 'detections.png', work_dir / 'curves.png'
-    draw_detections(model, DATASETS.build(cfg.test_dataloader.dataset), detections)
+    draw_beside_truth(model, DATASETS.build(cfg.test_dataloader.dataset), detections)
     plot_curves(work_dir, curves)
     final = [entry for entry in read_scalars(work_dir) if 'coco/bbox_mAP' in entry][-1]
     print(f"""

@@ -94,7 +94,7 @@ def draw_comparison(
     return figure
 
 
-def draw_detections(
+def draw_beside_truth(
     model: nn.Module,
     dataset: Dataset,
     path: Path,

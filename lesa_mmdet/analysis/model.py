@@ -9,8 +9,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from ..launch import TRAIN_HINT, check_exists, load_config
+from ..configs import load_config
 from ..layers import Operator
+from ..preflight import TRAIN_HINT, check_exists
 
 
 def load_model(

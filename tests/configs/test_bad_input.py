@@ -8,7 +8,8 @@ from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from shrink import ROOT, load
 
-from lesa_mmdet import launch
+from lesa_mmdet import preflight
+from lesa_mmdet.engine import launch
 
 HTC = 'htc_lesa-wrn50-dconv-c3-c5_fpn_4xb1-20e_coco-1280'
 WITHOUT_SEMANTIC = f'htc-without-semantic_{HTC.partition("_")[2]}'
@@ -32,10 +33,10 @@ def put_data(name, tmp_path):
 
 def test_missing_stuffthingmaps(tmp_path):
     cfg = put_data(HTC, tmp_path)
-    launch.check_files(cfg, 'train')
+    preflight.check_files(cfg, 'train')
     (tmp_path / 'stuffthingmaps' / 'train2017').rmdir()
     with pytest.raises(FileNotFoundError) as error:
-        launch.check_files(cfg, 'train')
+        preflight.check_files(cfg, 'train')
     message = str(error.value)
     assert message.startswith(
         f'seg folder of train_dataloader: {tmp_path}/stuffthingmaps/train2017'
@@ -48,14 +49,14 @@ def test_missing_stuffthingmaps(tmp_path):
 def test_the_config_without_the_semantic_branch_needs_no_maps(tmp_path):
     cfg = put_data(WITHOUT_SEMANTIC, tmp_path)
     assert not (tmp_path / 'stuffthingmaps').exists()
-    launch.check_files(cfg, 'train')
+    preflight.check_files(cfg, 'train')
 
 
 def test_missing_checkpoint_of_self_attention(tmp_path):
     cfg = put_data('mask-rcnn_sa-r50_fpn_8xb1-1x_coco-1024', tmp_path)
     cfg.model.backbone.init_cfg.checkpoint = 'checkpoints/sa_resnet50_imagenet.pth'
     with pytest.raises(FileNotFoundError, match='self-attention was released: pre-train your own'):
-        launch.check_files(cfg, 'train')
+        preflight.check_files(cfg, 'train')
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 from small import CLASSES, CONFIGS, NAMES, ROOT, load
 
-from lesa_mmdet import launch
+from lesa_mmdet import preflight
 
 CONFIG = CONFIGS[NAMES.index('lesa-resnet50_4xb32_in1k')]
 
@@ -27,7 +27,7 @@ def load_for(images, num_classes=3, metainfo=dict(classes=None)):
 
 def test_all_is_there(images):
     for tool in ('train', 'test'):
-        launch.check_files(load_for(images), tool)
+        preflight.check_files(load_for(images), tool)
 
 
 def test_own_images_as_documented(images, tmp_path):
@@ -39,7 +39,7 @@ def test_own_images_as_documented(images, tmp_path):
     (tmp_path / 'own.py').write_text(text)
     cfg = Config.fromfile(tmp_path / 'own.py')
     for tool in ('train', 'test'):
-        launch.check_files(cfg, tool)
+        preflight.check_files(cfg, tool)
     from mmpretrain.registry import DATASETS
 
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
@@ -51,7 +51,7 @@ def test_own_images_as_documented(images, tmp_path):
 def test_missing(split, images):
     shutil.rmtree(images / split)
     with pytest.raises(FileNotFoundError) as error:
-        launch.check_files(load_for(images), 'train')
+        preflight.check_files(load_for(images), 'train')
     assert str(error.value).startswith(
         f'image folder of {split}_dataloader: {images}/{split} does not exist; get ILSVRC 2012 from'
     )
@@ -65,13 +65,13 @@ def test_empty(classes, images):
     (images / 'train').mkdir(exist_ok=True)
     (images / 'train' / 'readme.txt').touch()
     with pytest.raises(FileNotFoundError, match=f'{images}/train has no folders of images; get'):
-        launch.check_files(load_for(images), 'train')
+        preflight.check_files(load_for(images), 'train')
 
 
 @pytest.mark.parametrize('num_classes', [2, 4, 1000])
 def test_other_number_of_classes_than_the_head(num_classes, images):
     with pytest.raises(ValueError) as error:
-        launch.check_files(load_for(images, num_classes), 'test')
+        preflight.check_files(load_for(images, num_classes), 'test')
     assert str(error.value) == (
         f'image folder of test_dataloader: {images}/val has folders of 3 classes, but '
         f'model.head.num_classes has {num_classes}; for classes of your own set '
@@ -83,7 +83,7 @@ def test_other_number_of_classes_than_the_head(num_classes, images):
 @pytest.mark.parametrize('metainfo', [None, dict()])
 def test_other_classes_than_imagenets(metainfo, images):
     with pytest.raises(ValueError, match=r'has folders of 3 classes, but ImageNet has 1000; for'):
-        launch.check_files(load_for(images, metainfo=metainfo), 'train')
+        preflight.check_files(load_for(images, metainfo=metainfo), 'train')
 
 
 def test_a_list_of_images_instead_of_folders(images):
@@ -91,7 +91,7 @@ def test_a_list_of_images_instead_of_folders(images):
     shutil.rmtree(images / 'train' / 'red')
     (images / 'meta').mkdir()
     (images / 'meta' / 'train.txt').write_text('green/0.png 1\n')
-    launch.check_files(load_for(images), 'train')
+    preflight.check_files(load_for(images), 'train')
 
 
 def test_data_sets_of_another_kind(images):
@@ -100,10 +100,10 @@ def test_data_sets_of_another_kind(images):
     folder = dict(type='CustomDataset', data_root=str(images), data_prefix=dict(img_path='gone'))
     cfg.train_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=folder)
     with pytest.raises(FileNotFoundError, match=r'gone does not exist; .*tools/crop_coco\.py'):
-        launch.check_files(cfg, 'train')
+        preflight.check_files(cfg, 'train')
     folder['data_prefix'] = 'train'
     cfg.train_dataloader.dataset = folder
-    launch.check_files(cfg, 'train')
+    preflight.check_files(cfg, 'train')
 
 
 @pytest.mark.parametrize('tool, rest', [('train', ()), ('test', ('gone.pth',))])

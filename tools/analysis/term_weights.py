@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from lesa_mmdet.analysis.model import load_model
 from lesa_mmdet.analysis.weights import TermWeights, ablated, plot, with_mean
-from lesa_mmdet.launch import check_files
+from lesa_mmdet.preflight import check_files
 from lesa_mmdet.upstream import CocoMetric
 
 

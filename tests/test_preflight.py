@@ -1,10 +1,9 @@
-import sys
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 
-from lesa_mmdet import launch
+from lesa_mmdet import preflight
 
 CONFIG = 'configs/mask_rcnn/mask-rcnn_lesa-r50_fpn_8xb1-1x_coco-1024.py'
 ROOT = Path(__file__).parents[1]
@@ -27,8 +26,8 @@ def cfg(tmp_path):
 
 
 def test_nothing_missing(cfg):
-    launch.check_files(cfg, 'train')
-    launch.check_files(cfg, 'test')
+    preflight.check_files(cfg, 'train')
+    preflight.check_files(cfg, 'test')
 
 
 @pytest.mark.parametrize(
@@ -44,7 +43,7 @@ def test_missing_files_are_named_with_where_to_get_them(cfg, missing, message, t
     path = tmp_path / missing
     path.rmdir() if path.is_dir() else path.unlink()
     with pytest.raises(FileNotFoundError, match=message) as error:
-        launch.check_files(cfg, 'train')
+        preflight.check_files(cfg, 'train')
     assert str(path) in str(error.value)
 
 
@@ -52,19 +51,11 @@ def test_wrapped_data_sets_and_remote_checkpoints(cfg):
     inner = cfg.train_dataloader.dataset
     cfg.train_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=inner)
     cfg.model.backbone.init_cfg.checkpoint = 'torchvision://resnet50'
-    launch.check_files(cfg, 'train')
+    preflight.check_files(cfg, 'train')
     inner.ann_file = 'gone.json'
     cfg.train_dataloader.dataset.dataset.ann_file = 'gone.json'
     with pytest.raises(FileNotFoundError, match='gone.json'):
-        launch.check_files(cfg, 'train')
-
-
-def test_tools_are_those_of_the_installed_mmdet():
-    for name in ('train.py', 'test.py', 'dist_train.sh', 'dist_test.sh'):
-        tool = launch.find_tool(name)
-        assert tool.is_file() and 'mmdet' in tool.parts
-    with pytest.raises(FileNotFoundError, match='tools/nothing.py is not at'):
-        launch.find_tool('nothing.py')
+        preflight.check_files(cfg, 'train')
 
 
 @pytest.mark.parametrize('arguments', [('tools/train.py',), ('tools/test.py', 'checkpoint.pth')])
@@ -81,13 +72,3 @@ def test_missing_checkpoint(cfg, run, tmp_path):
     cfg.dump(tmp_path / 'config.py')
     out = run('tools/test.py', tmp_path / 'config.py', tmp_path / 'gone.pth', succeeds=False)
     assert f'error: checkpoint: {tmp_path}/gone.pth does not exist; train one' in out
-
-
-def test_help_is_mmdets(run):
-    assert '--auto-scale-lr' in run('tools/train.py', '--help')
-
-
-def test_unknown_config(monkeypatch):
-    monkeypatch.setattr(sys, 'argv', ['train.py', 'configs/none.py'])
-    with pytest.raises(SystemExit, match=r'^error: .*configs/none\.py'):
-        launch.run_tool('train')
