@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-COCO_ROOT = Path(os.environ.get('LESA_COCO_ROOT', ROOT.parent / 'shared' / 'data' / 'coco_mini'))
+from helpers.paths import COCO_ROOT, ROOT
 
 PRETRAIN_ROOT = Path(sys.prefix) / 'pretrain'  # where `make test` puts mmpretrain
 

@@ -6,14 +6,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 from mmengine.fileio import load
 
 from lesa_mmdet import config_path
 
-ROOT = Path(__file__).parents[1]
+from helpers.paths import ROOT
+
 SOURCES = ('README.md', 'LICENSE', 'MANIFEST.in', 'model-index.yml', 'pyproject.toml', 'setup.py')
 EXAMPLE = ROOT / 'docs' / 'example_project'
 

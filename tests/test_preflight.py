@@ -1,12 +1,11 @@
-from pathlib import Path
-
 import pytest
 from mmengine.config import Config
 
 from lesa_mmdet import preflight
 
+from helpers.paths import ROOT
+
 CONFIG = 'configs/mask_rcnn/mask-rcnn_lesa-r50_fpn_8xb1-1x_coco-1024.py'
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import copy
 import json
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +14,8 @@ from pycocotools.coco import COCO
 from lesa_mmdet.submission import configure, pack
 from lesa_mmdet.upstream import DATASETS
 
-ROOT = Path(__file__).parents[1]
+from helpers.paths import ROOT
+
 SWITCH = ROOT / 'configs' / '_base_' / 'datasets' / 'test_dev2017.py'
 IMAGES = [{'id': i, 'file_name': f'{i}.jpg', 'height': 20 + i, 'width': 30} for i in (7, 8, 9)]
 

@@ -6,7 +6,7 @@ import torch
 from lesa_mmdet import LESA_ResNet
 from lesa_mmdet.checkpoints import convert_official
 
-from golden import golden_cases
+from helpers.golden import golden_cases
 
 
 @pytest.mark.parametrize('layout', ['net', 'state_dict'])

@@ -10,21 +10,12 @@ import warnings
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
 
-import torch
-import torch.nn.functional as F
-from mmcv.ops import DeformConv2dPack
-from mmdet.registry import MODELS
-from mmengine.analysis import parameter_count
 from mmengine.config import Config
 from mmengine.fileio import load
 from mmengine.registry import init_default_scope
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
-import lesa_mmdet  # noqa: F401
+from lesa_mmdet.analysis.complexity import count_classifier, count_detector
 
 ROOT = Path(__file__).parents[1]
 BEGIN = '<!-- written by tools/model_table.py --write -->\n\n'
@@ -35,7 +26,6 @@ OPERATORS = {
     'AugmentedAttention': 'attention augmentation',
     None: 'convolution',
 }
-POSITION_TABLES = ('context.height', 'context.width', 'context.relative')
 
 
 def main() -> None:
@@ -151,119 +141,6 @@ def read_results(entry: dict, dataset: str) -> list[float]:
     """The paper's box AP and mask AP on a data set, if it has any."""
     results = [result for result in entry.get('Results', ()) if result['Dataset'] == dataset]
     return [ap for result in results for ap in result['Metrics'].values()]
-
-
-def count_detector(model: dict, image_size: tuple[int, int]) -> dict[str, int]:
-    """Count parameters and FLOPs of a detector.
-
-    A FLOP is a multiply-add, as in mmengine's own analysis, which would have to run the model on
-    real tensors, for minutes, and skips what it does not know. Convolutions and matrix products
-    are counted, attention among them, and the samples of deformable convolutions. Norms,
-    activations and the softmax are not, nor are the RoI heads: their work depends on the image.
-
-    Args:
-        model (dict): Config of the detector.
-        image_size (tuple[int, int]): (H, W) in pixels; padded as the model pads images.
-
-    Returns:
-        dict[str, int]: ``parameters``, ``backbone_parameters``, ``backbone_flops`` and ``flops``:
-        those of backbone, neck, RPN and HTC's semantic head.
-    """
-    choose_countable(model.backbone)
-    divisor = model.data_preprocessor.pad_size_divisor
-    image_size = (-(-length // divisor) * divisor for length in image_size)
-    with FakeTensorMode(), torch.no_grad(), flop_counter() as counter:
-        detector = MODELS.build(model).eval()
-        maps = detector.backbone(torch.empty(1, 3, *image_size))
-        backbone_flops = counter.get_total_flops()
-        maps = detector.neck(maps)
-        detector.rpn_head(maps)
-        if getattr(detector.roi_head, 'with_semantic', False):
-            detector.roi_head.semantic_head(maps)
-    parameters = parameter_count(detector)
-    return dict(
-        parameters=parameters[''],
-        backbone_parameters=parameters['backbone'],
-        backbone_flops=backbone_flops // 2,  # PyTorch counts multiplications and additions
-        flops=counter.get_total_flops() // 2,
-    )
-
-
-def count_classifier(model: dict, image_size: Optional[tuple[int, int]] = None) -> dict[str, int]:
-    """Count parameters and FLOPs of a classifier: backbone, average and one linear layer.
-
-    FLOPs are those of :func:`count_detector`.
-
-    Args:
-        model (dict): Config of the classifier.
-        image_size (tuple[int, int], optional): (H, W) in pixels. Defaults to what the position
-            tables are built for.
-
-    Returns:
-        dict[str, int]: ``parameters``, ``table_parameters`` (the position tables among them) and
-        ``flops``.
-    """
-    backbone, head = model.backbone, model.head
-    choose_countable(backbone)
-    image_size = image_size or backbone.input_size
-    with FakeTensorMode(), torch.no_grad(), flop_counter() as counter:
-        backbone = MODELS.build(backbone)
-        backbone.eval()
-        fc = nn.Linear(head.in_channels, head.num_classes)
-        fc(backbone(torch.empty(1, 3, *image_size))[-1].mean((2, 3)))
-    parameters = parameter_count(nn.ModuleList((backbone, fc)))
-    tables = [name for name, _ in backbone.named_parameters() if name.endswith(POSITION_TABLES)]
-    return dict(
-        parameters=parameters[''],
-        table_parameters=sum(backbone.get_parameter(name).numel() for name in tables),
-        flops=counter.get_total_flops() // 2,
-    )
-
-
-def choose_countable(backbone: dict) -> None:
-    """Have a backbone's config built of what :func:`flop_counter` can count, in place."""
-    if backbone.get('dcn'):
-        backbone.dcn.type = 'ShapeOnlyDCN'
-    operator = backbone.get('operator', dict(type='LESA'))
-    if operator and operator.get('position') != 'flattened':
-        backbone.operator = dict(operator, backend='chunked')
-
-
-def flop_counter() -> FlopCounterMode:
-    """PyTorch's counter, which knows our attention, too."""
-    return FlopCounterMode(
-        display=False,
-        custom_mapping={
-            torch.ops.lesa_mmdet.attend_chunked: attention_flops,
-            torch.ops.aten.grid_sampler_2d: sampling_flops,
-        },
-    )
-
-
-def attention_flops(q: tuple, k: tuple, v: tuple, row: tuple, col: tuple, **_) -> int:
-    """Two products: queries with keys, weights with values. Shapes as of ``attend``."""
-    batch, heads, places, key_dim = q
-    return 2 * batch * heads * places**2 * (key_dim + v[-1])
-
-
-def sampling_flops(x: tuple, grid: tuple, *_, out_shape: tuple, **__) -> int:
-    """Bilinear interpolation: four products a value."""
-    return 2 * 4 * torch.Size(out_shape).numel()
-
-
-@MODELS.register_module()
-class ShapeOnlyDCN(DeformConv2dPack):
-    """Deformable convolution in PyTorch's own operators, for tensors without values.
-
-    One sample for every place and entry of the kernel, then a convolution of the samples.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows, cols = self.conv_offset(x).shape[-2:]
-        height, width = self.kernel_size
-        grid = x.new_empty(len(x), rows * height, cols * width, 2)
-        samples = F.grid_sample(x, grid, align_corners=True)
-        return F.conv2d(samples, self.weight, stride=self.kernel_size, groups=self.groups)
 
 
 def render(rows: list[dict], configs: str) -> str:

@@ -1,51 +1,17 @@
 """Tiny backbones, and the demo's detector with images."""
 
 import importlib.util
-from pathlib import Path
 
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from torch import nn
 
-from lesa_mmdet import LESA_ResNet
 from lesa_mmdet.datasets.shapes import generate
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def mmdet_scope():
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        yield
-
-
-@pytest.fixture
-def build_backbone():
-    """Builds a ResNet of 4 x 4 maps whose norms have statistics and whose layers differ."""
-
-    def build(**operator):
-        torch.manual_seed(0)
-        backbone = LESA_ResNet(
-            50,
-            operator=dict(num_heads=2, **operator),
-            base_channels=4,
-            strides=(1, 2, 2, 1),
-            input_size=(64, 64),
-            norm_eval=False,
-        )
-        for module in backbone.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                nn.init.uniform_(module.weight, 0.5, 2)
-                nn.init.normal_(module.bias)
-        for _ in range(5):
-            backbone(torch.randn(4, 3, 64, 64))
-        backbone.eval()
-        return backbone
-
-    return build
+from helpers.backbones import build_backbone, mmdet_scope  # noqa: F401
+from helpers.paths import ROOT
 
 
 @pytest.fixture(scope='session')

@@ -2,12 +2,14 @@ import runpy
 
 import numpy as np
 import pytest
-from tiny import ROOT, run_main, save_coordinates, save_detector
 from torch import nn
 
 from lesa_mmdet.analysis.compare import draw_comparison, draw_detections, find_images
 from lesa_mmdet.analysis.maps import read_image
 from lesa_mmdet.analysis.model import load_model
+
+from helpers.detectors import run_main, save_coordinates, save_detector
+from helpers.paths import ROOT
 
 MAIN = runpy.run_path(str(ROOT / 'tools' / 'analysis' / 'compare.py'))['main']
 

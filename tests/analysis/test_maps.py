@@ -10,12 +10,14 @@ from mmcv.cnn import build_conv_layer
 from mmdet.models import DetDataPreprocessor
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from tiny import ROOT, run_main, save_coordinates, save_detector
 
 from lesa_mmdet.analysis.maps import View, draw_maps, local_field, look, read_image, see
 from lesa_mmdet.analysis.model import get_operator, load_model
 from lesa_mmdet.attention import fit_table, relative_logits
 from lesa_mmdet.attention.decomposed.reference import attend_normalized
+
+from helpers.detectors import run_main, save_coordinates, save_detector
+from helpers.paths import ROOT
 
 WIDTH, HEIGHT = 192, 128
 POINTS = [(0, 0), (191, 0), (0, 127), (191, 127), (96, 64), (50, 100)]

@@ -1,7 +1,6 @@
 """Models of configs and checkpoints, and the operators in them."""
 
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +10,8 @@ from mmengine.registry import DefaultScope
 from lesa_mmdet import LESA, LESA_ResNet
 from lesa_mmdet.analysis.model import get_operator, load_model, operators
 
-ROOT = Path(__file__).parents[2]
+from helpers.paths import ROOT
+
 CLASSIFIER = ROOT / 'configs/imagenet/lesa-resnet50_4xb32_in1k.py'
 LOAD_WITHOUT_MMPRETRAIN = """
 import importlib.util, sys

@@ -3,7 +3,6 @@
 import json
 import math
 import sys
-from pathlib import Path
 
 import mmcv
 import numpy as np
@@ -19,7 +18,8 @@ from lesa_mmdet.analysis.weights import TermWeights, ablated, with_mean
 from lesa_mmdet.attention import relative_logits
 from lesa_mmdet.attention.decomposed.reference import attend_flattened_normalized, attend_normalized
 
-ROOT = Path(__file__).parents[2]
+from helpers.paths import ROOT
+
 POSITIONS = ['decomposed', 'flattened']
 
 

@@ -6,7 +6,7 @@ from torch import nn
 from lesa_mmdet import LESA, LESA_WRN, LESA_ResNet, SelfAttention
 from lesa_mmdet.attention import BACKENDS
 
-from golden import assert_close_to_largest, golden_cases
+from helpers.golden import assert_close_to_largest, golden_cases
 
 DCN = dict(type='DCN', deform_groups=1, fallback_on_stride=False)
 DEFORMABLE = dict(dcn=DCN, stage_with_dcn=(False, True, True, True))

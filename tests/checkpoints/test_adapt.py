@@ -10,7 +10,7 @@ from lesa_mmdet import LESA_WRN, LESA_ResNet
 from lesa_mmdet.attention import fit_table
 from lesa_mmdet.checkpoints import convert_official
 
-from golden import assert_close_to_largest, golden_cases
+from helpers.golden import assert_close_to_largest, golden_cases
 
 OFFICIAL = {
     'context.height': 'rel_height',

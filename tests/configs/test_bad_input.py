@@ -6,10 +6,12 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
-from shrink import ROOT, load
 
 from lesa_mmdet import preflight
 from lesa_mmdet.engine import launch
+
+from helpers.configs import load
+from helpers.paths import ROOT
 
 HTC = 'htc_lesa-wrn50-dconv-c3-c5_fpn_4xb1-20e_coco-1280'
 WITHOUT_SEMANTIC = f'htc-without-semantic_{HTC.partition("_")[2]}'

@@ -8,10 +8,11 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner import Runner
-from shrink import NAMES, load, shrink
-from training import start_residuals, step_by_hand
 
 import lesa_mmdet  # noqa: F401
+
+from helpers.configs import NAMES, load, shrink
+from helpers.training import start_residuals, step_by_hand
 
 every_config = pytest.mark.parametrize('name', NAMES)
 coco_config = pytest.mark.parametrize('name', [name for name in NAMES if 'coco' in name])

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from mmdet.registry import TRANSFORMS
-from shrink import NAMES, load
 
 import lesa_mmdet  # noqa: F401
+
+from helpers.configs import NAMES, load
 
 MULTI_SCALE = [name for name in NAMES if '_ms-' in name]
 COUNT = 300

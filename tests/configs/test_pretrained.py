@@ -3,9 +3,10 @@
 import pytest
 import torch
 from mmdet.registry import MODELS
-from shrink import NAMES, load, shrink
 
 import lesa_mmdet  # noqa: F401
+
+from helpers.configs import NAMES, load, shrink
 
 
 def torchvision_shapes(width):

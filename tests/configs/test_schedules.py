@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from shrink import NAMES, load
-from training import replay_schedule
+
+from helpers.configs import NAMES, load
+from helpers.training import replay_schedule
 
 RATES = {'8xb1': 0.01, '4xb1': 0.005}  # GPUs with one image each
 SCHEDULES = {'1x': (12, 8, 11), '20e': (20, 16, 19)}  # epochs, and after which the rate falls

@@ -2,7 +2,6 @@
 
 import copy
 import io
-from pathlib import Path
 
 import pytest
 from mmengine.config import Config
@@ -12,7 +11,8 @@ from mmengine.registry import init_default_scope
 from lesa_mmdet import CheckedCocoDataset
 from lesa_mmdet.datasets.check import check_dataset
 
-ROOT = Path(__file__).parents[2]
+from helpers.paths import ROOT
+
 DATASET = ROOT / 'configs' / '_base_' / 'datasets' / 'coco_instance_1024.py'
 PIPELINE = Config.fromfile(DATASET).train_pipeline
 

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.registry import DefaultScope
-from small import CLASSES
+
+from helpers.classifiers import CLASSES
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,11 @@ import shutil
 
 import pytest
 from mmengine.config import Config
-from small import CLASSES, CONFIGS, NAMES, ROOT, load
 
 from lesa_mmdet import preflight
+
+from helpers.classifiers import CLASSES, CONFIGS, NAMES, load
+from helpers.paths import ROOT
 
 CONFIG = CONFIGS[NAMES.index('lesa-resnet50_4xb32_in1k')]
 

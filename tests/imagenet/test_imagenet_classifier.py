@@ -8,11 +8,11 @@ import torch
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import DefaultScope
 from mmengine.runner import load_checkpoint
-from small import load, options
 
 import lesa_mmdet
 
-from golden import assert_close_to_largest, golden_cases
+from helpers.classifiers import load, options
+from helpers.golden import assert_close_to_largest, golden_cases
 
 LESA = 'lesa-resnet50_4xb32_in1k'
 

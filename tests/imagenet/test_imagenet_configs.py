@@ -8,10 +8,10 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
-from small import NAMES, load, options
-from training import replay_schedule, start_residuals, step_by_hand
 
-from golden import golden_cases
+from helpers.classifiers import NAMES, load, options
+from helpers.golden import golden_cases
+from helpers.training import replay_schedule, start_residuals, step_by_hand
 
 every_config = pytest.mark.parametrize('name', NAMES)
 

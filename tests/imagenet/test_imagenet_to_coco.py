@@ -8,11 +8,13 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from small import ROOT, load, options
 
 from lesa_mmdet.analysis.curves import read_scalars
 from lesa_mmdet.attention import fit_table
 from lesa_mmdet.datasets.shapes import generate
+
+from helpers.classifiers import load, options
+from helpers.paths import ROOT
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ from mmdet.registry import MODELS
 from lesa_mmdet import LESA, SelfAttention
 from lesa_mmdet.attention import BACKENDS
 
-from golden import assert_layer_is_the_authors, golden_cases
+from helpers.golden import assert_layer_is_the_authors, golden_cases
 
 
 def randomized(operator):

@@ -10,7 +10,8 @@ import torch
 
 from lesa_mmdet.datasets.shapes import generate
 
-ROOT = Path(__file__).parents[2]
+from helpers.paths import ROOT
+
 CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
 
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,9 +14,10 @@ import torch
 from lesa_mmdet.analysis.curves import read_scalars
 from lesa_mmdet.datasets.shapes import generate
 
+from helpers.paths import ROOT
+
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
 EPOCHS, ITERATIONS = 3, 12
 

@@ -18,7 +18,7 @@ from lesa_mmdet.attention.decomposed import triton as backend  # noqa: E402
 from lesa_mmdet.attention.decomposed.reference import attend_reference  # noqa: E402
 from lesa_mmdet.attention.decomposed.triton import attend_triton  # noqa: E402
 
-from golden import assert_layer_is_the_authors, golden_cases  # noqa: E402
+from helpers.golden import assert_layer_is_the_authors, golden_cases  # noqa: E402
 
 INTERPRETED = backend.INTERPRETED.value
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]

@@ -1,11 +1,10 @@
 """Configs of detectors, and what makes each small enough for one training step within seconds."""
 
-from pathlib import Path
-
 import numpy as np
 from mmengine.config import Config
 
-ROOT = Path(__file__).parents[2]
+from helpers.paths import ROOT
+
 OTHERS = ('_base_', 'imagenet', 'crops')  # parts of configs, classifiers
 CONFIGS = sorted(path for path in ROOT.glob('configs/*/*.py') if path.parent.name not in OTHERS)
 NAMES = [path.stem for path in CONFIGS]

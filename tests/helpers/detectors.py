@@ -1,7 +1,6 @@
 """A small detector with a checkpoint of random weights, and images for it."""
 
 import sys
-from pathlib import Path
 
 import mmcv
 import numpy as np
@@ -12,7 +11,8 @@ from mmengine.runner import save_checkpoint
 
 from lesa_mmdet.upstream import MODELS
 
-ROOT = Path(__file__).parents[2]
+from helpers.paths import ROOT
+
 DEMO = ROOT / 'configs' / 'demo' / 'mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
 
 

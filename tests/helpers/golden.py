@@ -2,8 +2,6 @@
 
 import importlib.util
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +10,7 @@ import torch
 from lesa_mmdet import LESA
 from lesa_mmdet.checkpoints import convert_official
 
-ROOT = Path(__file__).parents[1]
-GOLDEN_DIR = Path(os.environ.get('LESA_GOLDEN_DIR', ROOT.parent / 'shared' / 'golden'))
+from helpers.paths import GOLDEN_DIR
 
 
 class GoldenCase:

@@ -1,10 +1,9 @@
 """The classification configs, and what makes each small enough for seconds."""
 
-from pathlib import Path
-
 from mmengine.config import Config
 
-ROOT = Path(__file__).parents[2]
+from helpers.paths import ROOT
+
 CONFIGS = sorted(ROOT.glob('configs/imagenet/*.py'))
 NAMES = [path.stem for path in CONFIGS]
 

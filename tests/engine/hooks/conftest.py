@@ -1,0 +1,1 @@
+from helpers.backbones import build_backbone, mmdet_scope  # noqa: F401
