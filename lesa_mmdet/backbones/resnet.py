@@ -3,11 +3,50 @@
 from collections.abc import Sequence
 from typing import Optional
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..checkpoints import adapt_state_dict
-from ..layers import build_operator
+from ..layers import LESA, Operator, build_operator
 from ..upstream import Bottleneck, ResNet, register_backbone
+
+
+class OperatorBottleneck(Bottleneck):
+    """Bottleneck whose 3x3 convolution may give way to an operator.
+
+    The operator keeps the size of its map. The block pools what comes out to the stride of the
+    convolution, and norms it unless the operator's own norms have done so.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.pool = nn.Identity()
+
+    def put_operator(self, operator: Operator) -> None:
+        """Compute with an operator instead of the convolution."""
+        self.conv2 = operator
+        self.pool = average_pool(self.conv2_stride)
+        if isinstance(operator, LESA) and operator.fusion is not None:
+            # Both terms are normed, and omega weighs them: a norm of their sum would undo it.
+            setattr(self, self.norm2_name, nn.Identity())
+
+    @property
+    def norm2(self):
+        """What mmdet's forward pass calls behind the convolution: pooling, then the norm."""
+        return self._pool_and_norm
+
+    def _pool_and_norm(self, x: Tensor) -> Tensor:
+        return getattr(self, self.norm2_name)(self.pool(x))
+
+
+def average_pool(stride: int) -> nn.Module:
+    """Average over stride x stride positions, at the border over those that exist.
+
+    It maps (B, C, H, W) to (B, C, ceil(H / stride), ceil(W / stride)), as the strided convolution
+    of the shortcut does.
+    """
+    if stride == 1:
+        return nn.Identity()
+    return nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
 
 
 @register_backbone
@@ -39,6 +78,11 @@ class LESA_ResNet(ResNet):
         [(1, 256, 32, 32), (1, 512, 16, 16), (1, 1024, 8, 8), (1, 2048, 4, 4)]
     """
 
+    arch_settings = {
+        depth: (OperatorBottleneck if block is Bottleneck else block, blocks)
+        for depth, (block, blocks) in ResNet.arch_settings.items()
+    }
+
     def __init__(
         self,
         depth: int,
@@ -61,14 +105,19 @@ class LESA_ResNet(ResNet):
         self.first_block_conv = tuple(first_block_conv)
         self.input_size = tuple(input_size)
         self._map_size = self._reduced(self.input_size, 4)  # behind the stem
+        self._from_scratch = not (kwargs.get('init_cfg') or kwargs.get('pretrained'))
         super().__init__(depth, **kwargs)
 
     def make_res_layer(self, **kwargs) -> nn.Module:
         """Build a stage, then put the operator into its blocks."""
         stage = len(self.res_layers)
+        bottleneck = issubclass(kwargs['block'], Bottleneck)
+        if bottleneck and self.zero_init_residual and self._from_scratch:
+            # mmdet's ResNet does so for its own class alone, not for those derived from it.
+            kwargs['init_cfg'] = dict(type='Constant', val=0, override=dict(name='norm3'))
         layer = super().make_res_layer(**kwargs)
         replace = self.operator is not None and self.stages_with_operator[stage]
-        if replace and not issubclass(kwargs['block'], Bottleneck):
+        if replace and not bottleneck:
             raise ValueError(
                 f'stage {stage + 1} of depth {self.depth} has {kwargs["block"].__name__}s, but an '
                 "operator takes the place of a Bottleneck's 3x3 convolution: use depth 50, 101 "
@@ -77,23 +126,20 @@ class LESA_ResNet(ResNet):
         for index, block in enumerate(layer):
             stride = kwargs['stride'] if index == 0 else 1
             if replace and not (index == 0 and self.first_block_conv[stage]):
-                self._put_operator(block)
+                block.put_operator(self._build_operator(block))
             self._map_size = self._reduced(self._map_size, stride)
         return layer
 
-    def _put_operator(self, block: Bottleneck) -> None:
-        block.conv2 = build_operator(
+    def _build_operator(self, block: OperatorBottleneck) -> Operator:
+        return build_operator(
             self.operator,
             in_channels=block.planes,
             out_channels=block.planes,
             feat_size=self._reduced(self._map_size, block.conv1_stride),
-            stride=block.conv2_stride,
             dilation=block.dilation,
             dcn=block.dcn,
             norm_cfg=block.norm_cfg,
         )
-        if block.conv2.with_norm:
-            setattr(block, block.norm2_name, nn.Identity())
 
     @staticmethod
     def _reduced(size: tuple[int, int], stride: int) -> tuple[int, int]:
@@ -105,7 +151,7 @@ class LESA_ResNet(ResNet):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-class WideBottleneck(Bottleneck):
+class WideBottleneck(OperatorBottleneck):
     """Bottleneck of the doubled inner width: the same outputs, so half the expansion."""
 
     expansion = 2
@@ -134,16 +180,9 @@ class LESA_WRN(LESA_ResNet):
         stem_channels: Optional[int] = None,
         **kwargs,
     ) -> None:
-        self._from_scratch = not (kwargs.get('init_cfg') or kwargs.get('pretrained'))
         super().__init__(
             depth,
             base_channels=2 * base_channels,
             stem_channels=stem_channels or base_channels,
             **kwargs,
         )
-
-    def make_res_layer(self, **kwargs) -> nn.Module:
-        """Build a stage; ResNet starts residual branches from zero for plain Bottlenecks only."""
-        if self.zero_init_residual and self._from_scratch:
-            kwargs['init_cfg'] = dict(type='Constant', val=0, override=dict(name='norm3'))
-        return super().make_res_layer(**kwargs)

@@ -27,7 +27,6 @@ class AugmentedAttention(Operator):
         key_ratio (float): Channels of queries, and of keys, of all heads together by out_channels.
             They are rounded to a multiple of num_heads.
         value_ratio (float): Likewise for the values: the attention's channels of the output.
-        stride (int): Stride of the output.
         dilation (int): Dilation of the convolution.
         dcn (dict, optional): Config of a deformable convolution of mmcv instead.
         norm_cfg (dict): Without effect: there is no norm inside.
@@ -46,13 +45,12 @@ class AugmentedAttention(Operator):
         num_heads: int = 8,
         key_ratio: float = 0.2,
         value_ratio: float = 0.1,
-        stride: int = 1,
         dilation: int = 1,
         dcn: Optional[dict] = None,
         norm_cfg: dict = dict(type='BN'),
         **context,
     ) -> None:
-        super().__init__(stride)
+        super().__init__()
         if key_ratio <= 0 or value_ratio <= 0:
             raise ValueError(
                 f'key_ratio and value_ratio have to be positive, got {key_ratio} and {value_ratio}'
@@ -86,6 +84,6 @@ class AugmentedAttention(Operator):
         super().init_weights()
         reset_offsets(self.conv)
 
-    def operate(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H, W): the convolution's channels come first."""
         return torch.cat((self.conv(x), self.project(self.context(x))), dim=1)

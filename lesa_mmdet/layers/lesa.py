@@ -21,10 +21,9 @@ class LESA(Operator):
         feat_size (tuple[int, int]): (H, W) of the map the position tables are built for. With
             'decomposed' positions any other map is taken, too.
         num_heads (int): Heads of the attention and groups of the local convolution.
-        stride (int): Stride of the output.
         dilation (int): Dilation of the local convolution.
         position (str): 'decomposed' (detection) or 'flattened' (ImageNet).
-        fusion (str): 'dynamic', or 'static': omega is 1 and the bottleneck's norm follows.
+        fusion (str): 'dynamic', or 'static': omega is 1.
         dcn (dict, optional): Config of a deformable local convolution.
         norm_cfg (dict): Config of all norms: a batch norm.
         **context: Further arguments of the context term: ``backend``.
@@ -40,7 +39,6 @@ class LESA(Operator):
         *,
         feat_size: tuple[int, int],
         num_heads: int = 8,
-        stride: int = 1,
         dilation: int = 1,
         position: str = 'decomposed',
         fusion: str = 'dynamic',
@@ -48,7 +46,7 @@ class LESA(Operator):
         norm_cfg: dict = dict(type='BN'),
         **context,
     ) -> None:
-        super().__init__(stride)
+        super().__init__()
         if fusion not in ('dynamic', 'static'):
             raise ValueError(f"fusion {fusion!r} is unknown; available: 'dynamic', 'static'")
         if in_channels % num_heads or out_channels % num_heads:
@@ -56,7 +54,6 @@ class LESA(Operator):
                 f'in_channels and out_channels have to be multiples of num_heads = {num_heads}, '
                 f'got {in_channels} and {out_channels}'
             )
-        self.with_norm = fusion == 'dynamic'
         self.local = LocalTerm(
             in_channels,
             out_channels,
@@ -74,9 +71,10 @@ class LESA(Operator):
             norm_cfg=norm_cfg,
             **context,
         )
-        self.fusion = DynamicFusion(out_channels, norm_cfg=norm_cfg) if self.with_norm else None
+        dynamic = fusion == 'dynamic'
+        self.fusion = DynamicFusion(out_channels, norm_cfg=norm_cfg) if dynamic else None
 
-    def operate(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H, W)."""
         local, context = self.local(x), self.context(x)
         if self.fusion is None:
@@ -93,7 +91,6 @@ class SelfAttention(Operator):
         out_channels (int): Channels of the output, a multiple of 2 * num_heads.
         feat_size (tuple[int, int]): (H, W) of the map the position tables are built for.
         num_heads (int): Number of heads.
-        stride (int): Stride of the output.
         dilation (int): Taken from the convolution it replaces, and without effect: every place
             is attended to.
         position (str): 'decomposed' (detection) or 'flattened' (ImageNet).
@@ -112,14 +109,13 @@ class SelfAttention(Operator):
         *,
         feat_size: tuple[int, int],
         num_heads: int = 8,
-        stride: int = 1,
         dilation: int = 1,
         position: str = 'decomposed',
         dcn: Optional[dict] = None,
         norm_cfg: dict = dict(type='BN'),
         **context,
     ) -> None:
-        super().__init__(stride)
+        super().__init__()
         self.context = build_context(
             position,
             in_channels,
@@ -130,6 +126,6 @@ class SelfAttention(Operator):
             **context,
         )
 
-    def operate(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H, W)."""
         return self.context(x)

@@ -5,6 +5,7 @@ from torch import nn
 
 from lesa_mmdet import LESA, LESA_WRN, LESA_ResNet, SelfAttention
 from lesa_mmdet.attention import BACKENDS
+from lesa_mmdet.backbones.resnet import average_pool
 
 from helpers.golden import assert_close_to_largest, golden_cases
 
@@ -75,7 +76,7 @@ def test_operators_are_where_the_paper_has_them(kind, inner, depth, blocks):
         for index, block in enumerate(layer):
             with_operator = stage == 3 or (stage == 2 and index > 0)
             assert isinstance(block.conv2, LESA) == with_operator
-            assert isinstance(block.norm2, nn.Identity) == with_operator
+            assert isinstance(block.bn2, nn.Identity) == with_operator
             assert block.conv1.out_channels == inner * 2**stage
             assert block.conv3.out_channels == 256 * 2**stage
 
@@ -109,6 +110,33 @@ def test_any_image_size(size, kwargs):
     assert [x.shape for x in backbone(image)] == [x.shape for x in plain(image)]
 
 
+@pytest.mark.parametrize('size', [(7, 5), (1, 9), (12, 16)])
+@pytest.mark.parametrize('stride', [1, 2, 3])
+def test_pooling_averages_what_exists_at_an_odd_border(size, stride):
+    x = torch.randn(1, 3, *size)
+    pooled = average_pool(stride)(x)
+    # What a strided 3x3 convolution with padding would give.
+    assert pooled.shape == (1, 3, -(-size[0] // stride), -(-size[1] // stride))
+    for row in range(pooled.shape[2]):
+        for col in range(pooled.shape[3]):
+            rows, cols = (slice(stride * i, stride * (i + 1)) for i in (row, col))
+            torch.testing.assert_close(pooled[..., row, col], x[..., rows, cols].mean((-1, -2)))
+
+
+@pytest.mark.parametrize(
+    'operator', [dict(type='LESA'), dict(type='LESA', fusion='static'), dict(type='SelfAttention')]
+)
+@pytest.mark.parametrize('mode', ['train', 'eval'])
+def test_the_block_pools_the_operators_map_before_it_is_normed(operator, mode):
+    torch.manual_seed(0)
+    block = tiny(operator=dict(operator, num_heads=4)).layer4[0].train(mode == 'train')
+    x = torch.randn(2, 128, 5, 4)
+    expected = block.conv2(block.bn1(block.conv1(x)).relu())
+    expected = block.bn2(average_pool(2)(expected)).relu()
+    expected = block.bn3(block.conv3(expected)) + block.downsample(x)
+    torch.testing.assert_close(block(x), expected.relu())
+
+
 def test_plain_convolution_is_mmdets_resnet():
     torch.manual_seed(0)
     ours = LESA_ResNet(depth=18, base_channels=8, operator=None)
@@ -127,7 +155,7 @@ def test_operators_with_and_without_norm():
     ):
         block = tiny(operator=operator).layer4[0]
         assert isinstance(block.conv2, kind)
-        assert isinstance(block.norm2, nn.BatchNorm2d)
+        assert isinstance(block.bn2, nn.BatchNorm2d)
 
 
 def test_arguments_of_resnet_reach_the_operators():

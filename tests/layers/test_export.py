@@ -10,7 +10,7 @@ from lesa_mmdet import LESA, SelfAttention
 @pytest.mark.parametrize('position, size', [('decomposed', (17, 20)), ('flattened', (5, 4))])
 def test_onnx_has_standard_operators_and_the_same_output(kind, position, size):
     torch.manual_seed(0)
-    operator = kind(32, 32, feat_size=size, num_heads=4, stride=2, position=position).eval()
+    operator = kind(32, 32, feat_size=size, num_heads=4, position=position).eval()
     image = torch.randn(1, 32, *size)
     model = torch.onnx.export(operator, (image,)).model_proto
     checker.check_model(model)
