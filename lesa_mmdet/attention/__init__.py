@@ -4,13 +4,21 @@ from .decomposed.attend import BACKENDS, attend, available_backends
 from .decomposed.positions import fit_table, relative_logits
 from .decomposed.reference import decomposed_weights
 from .flattened import attend_flattened, flattened_weights, pairwise_embeddings
+from .neighborhood.attend import (
+    NEIGHBORHOOD_BACKENDS,
+    attend_neighborhood,
+    available_neighborhood_backends,
+)
 from .statistics import flattened_scales, similarity_scales
 
 __all__ = [
     'BACKENDS',
+    'NEIGHBORHOOD_BACKENDS',
     'attend',
     'attend_flattened',
+    'attend_neighborhood',
     'available_backends',
+    'available_neighborhood_backends',
     'decomposed_weights',
     'fit_table',
     'flattened_scales',

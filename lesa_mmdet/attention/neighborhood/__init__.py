@@ -1,0 +1,1 @@
+"""Weighted sums over the k x k neighbours of every position of a map."""

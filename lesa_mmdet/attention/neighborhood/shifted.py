@@ -1,0 +1,220 @@
+"""The weighted neighbourhood sum in linear memory, plain PyTorch: one shifted map at a time.
+
+A compiler sees one operator for each loop over the neighbours.
+"""
+
+from collections.abc import Iterator
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..precision import without_autocast
+from .window import kernel_size, neighbours
+
+# Values of one block in bytes: on a CPU what the caches hold of them beside their output, on a GPU
+# what a launch is worth.
+BLOCK_BYTES = {'cpu': 1 << 21, 'cuda': 1 << 28}
+
+
+def attend_shifted(
+    v: Tensor, weights: Tensor, mul: Optional[Tensor], add: Optional[Tensor], dilation: int
+) -> Tensor:
+    """For each of the k * k offsets, add the values there times their weights to the output.
+
+    Takes and returns what :func:`lesa_mmdet.attention.attend_neighborhood` does. Memory beside
+    inputs and outputs: a few blocks of values. Half precision is computed in float32.
+    """
+    return _ShiftedAttention.apply(v, weights, mul, add, dilation)
+
+
+class _ShiftedAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, *inputs) -> Tensor:
+        *tensors, ctx.dilation = inputs
+        ctx.save_for_backward(*tensors)
+        return torch.ops.lesa_mmdet.attend_shifted(*inputs, False)
+
+    @staticmethod
+    def backward(ctx, grad_out: Tensor) -> tuple[Optional[Tensor], ...]:
+        grads = _ShiftedAttentionBackward.apply(
+            grad_out, *ctx.saved_tensors, ctx.dilation, ctx.needs_input_grad
+        )
+        return *grads, None
+
+
+class _ShiftedAttentionBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, grad_out, v, weights, mul, add, dilation, needed):
+        grads, ops = [None] * 4, torch.ops.lesa_mmdet
+        if needed[0]:
+            grads[0] = ops.attend_shifted(grad_out, weights, mul, add, dilation, True)
+        if any(needed[1:]):
+            grads[1:] = ops.attend_shifted_weights(grad_out, v, weights, mul, add, dilation)
+        return (*(grad if need else None for grad, need in zip(grads, needed)),)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> None:
+        raise RuntimeError(
+            "attention backend 'shifted' can be differentiated once; "
+            "backend 'reference' any number of times"
+        )
+
+
+@torch.no_grad()
+def _sum(
+    x: Tensor,
+    weights: Tensor,
+    mul: Optional[Tensor],
+    add: Optional[Tensor],
+    dilation: int,
+    transposed: bool,
+) -> Tensor:
+    """The weighted sum of values, or transposed: from the output's gradient the values'."""
+    out = _empty_sum(x)
+    x, mul, add, out_of_heads = _split_heads(weights, x, mul, add, out)
+    with without_autocast(out.device):
+        for block, heads in _blocks(x):
+            inputs = _floats(x[block], weights[block], _of(heads, mul), _of(heads, add))
+            out_of_heads[block] = _sum_of_block(*inputs, dilation, transposed)
+    return out
+
+
+def _sum_of_block(x, weights, mul, add, dilation, transposed):
+    out = _fixed_sum(x, add, dilation, transposed)
+    scratch = torch.empty_like(x)
+    for index, here, there in neighbours(weights, dilation):
+        source, target = (here, there) if transposed else (there, here)
+        value, weight = x[source], weights[:, :, index, None][here]
+        if mul is not None:
+            value = torch.mul(value, _tap(mul, index), out=_like(value, scratch))
+        out[target].addcmul_(value, weight)
+    return out
+
+
+def _fixed_sum(x, add, dilation, transposed):
+    """The part of the weights that is the same everywhere: a depthwise convolution."""
+    if add is None:
+        return torch.zeros_like(x)
+    kernel = add.flip(-2, -1) if transposed else add
+    channels, size = x.shape[1] * x.shape[2], add.shape[-1]
+    out = F.conv2d(
+        x.flatten(1, 2),
+        kernel.reshape(channels, 1, size, size),
+        padding=size // 2 * dilation,
+        dilation=dilation,
+        groups=channels,
+    )
+    return out.reshape(x.shape)
+
+
+@torch.no_grad()
+def _weights_gradients(
+    grad_out: Tensor,
+    v: Tensor,
+    weights: Tensor,
+    mul: Optional[Tensor],
+    add: Optional[Tensor],
+    dilation: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of weights, mul and add; empty where there is none."""
+    results = _empty_weights_gradients(grad_out, v, weights, mul, add, dilation)
+    grad_out, v, mul, add = _split_heads(weights, grad_out, v, mul, add)
+    sums = [None if x is None else torch.zeros_like(*_floats(x)) for x in (mul, add)]
+    with without_autocast(weights.device):
+        for block, heads in _blocks(v):
+            inputs = _floats(grad_out[block], v[block], weights[block], _of(heads, mul))
+            of_heads = (_of(heads, total) for total in sums)
+            results[0][block] = _weights_gradients_of_block(*inputs, dilation, *of_heads)
+    for result, total in zip(results[1:], sums):
+        if total is not None:
+            result.copy_(total.reshape(result.shape))
+    return results
+
+
+def _weights_gradients_of_block(grad_out, v, weights, mul, dilation, grad_mul, grad_add):
+    """The weights' gradient; those of mul and add are added to what the other images gave."""
+    grad_weights, scratch = torch.zeros_like(weights), torch.empty_like(v)
+    for index, here, there in neighbours(weights, dilation):
+        grad, weight = grad_out[here], weights[:, :, index, None][here]
+        product = torch.mul(grad, v[there], out=_like(grad, scratch))
+        if grad_add is not None:
+            _tap(grad_add, index).add_(_over_positions(product))
+        if mul is not None:
+            _tap(grad_mul, index).add_(_over_positions(product * weight))
+            product.mul_(_tap(mul, index))
+        grad_weights[:, :, index][here] = product.sum(2)
+    return grad_weights
+
+
+def _split_heads(weights: Tensor, *tensors: Optional[Tensor]) -> list[Optional[Tensor]]:
+    """Channels as (heads, channels of a head): of maps (B, C, H, W) and of matrices (C, k, k)."""
+    heads = weights.shape[1]
+    return [x if x is None else x.unflatten(-3, (heads, -1)) for x in tensors]
+
+
+def _blocks(x: Tensor) -> Iterator[tuple[tuple[slice, slice], slice]]:
+    """Blocks of images and heads for maps (B, heads, d, H, W), and the heads alone."""
+    batch, heads = x.shape[:2]
+    head_bytes = x[0, 0].numel() * max(4, x.element_size()) if x.numel() else 1
+    count = max(1, BLOCK_BYTES.get(x.device.type, BLOCK_BYTES['cpu']) // head_bytes)
+    for image in range(0, batch, max(1, count // heads)):
+        images = slice(image, image + max(1, count // heads))
+        for head in range(0, heads, count):
+            yield (images, slice(head, head + count)), slice(head, head + count)
+
+
+def _of(heads: slice, matrix: Optional[Tensor]) -> Optional[Tensor]:
+    return None if matrix is None else matrix[heads]
+
+
+def _floats(*tensors: Optional[Tensor]) -> list[Optional[Tensor]]:
+    """Contiguous tensors of one type, float32 or wider."""
+    dtype = torch.float32
+    for x in tensors:
+        dtype = dtype if x is None else torch.promote_types(dtype, x.dtype)
+    return [None if x is None else x.to(dtype).contiguous() for x in tensors]
+
+
+def _tap(matrix: Tensor, index: int) -> Tensor:
+    """An entry of matrices (heads, d, k, k), to be taken with maps (B, heads, d, H, W)."""
+    return matrix.flatten(-2)[..., index, None, None]
+
+
+def _over_positions(product: Tensor) -> Tensor:
+    """The sum of (B, heads, d, H, W) over images and positions, (heads, d, 1, 1)."""
+    return product.sum((0, -2, -1), keepdim=True)[0]
+
+
+def _like(x: Tensor, scratch: Tensor) -> Tensor:
+    """Memory for a tensor of a shape. All take the same: the system clears pages it hands out."""
+    return scratch.flatten()[: x.numel()].view(x.shape)
+
+
+def _empty_sum(x: Tensor, *_) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _empty_weights_gradients(
+    grad_out: Tensor,
+    v: Tensor,
+    weights: Tensor,
+    mul: Optional[Tensor],
+    add: Optional[Tensor],
+    dilation: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    fixed = (v.new_empty(0) if x is None else torch.empty_like(x) for x in (mul, add))
+    return torch.empty_like(weights), *fixed
+
+
+_INPUTS = 'Tensor weights, Tensor? mul, Tensor? add, int dilation'
+_library = torch.library.Library('lesa_mmdet', 'FRAGMENT')
+_library.define(f'attend_shifted(Tensor x, {_INPUTS}, bool transposed) -> Tensor')
+_library.define(
+    f'attend_shifted_weights(Tensor grad_out, Tensor v, {_INPUTS}) -> (Tensor, Tensor, Tensor)'
+)
+_library.impl('attend_shifted', _sum, 'CompositeExplicitAutograd')
+_library.impl('attend_shifted_weights', _weights_gradients, 'CompositeExplicitAutograd')
+_library.impl('attend_shifted', _empty_sum, 'Meta')
+_library.impl('attend_shifted_weights', _empty_weights_gradients, 'Meta')
