@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..precision import without_autocast
-from .window import kernel_size, neighbours
+from .window import neighbours
 
 # Values of one block in bytes: on a CPU what the caches hold of them beside their output, on a GPU
 # what a launch is worth.
