@@ -5,8 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from helpers.paths import COCO_ROOT, ROOT
+
+if not torch.cuda.is_available():
+    os.environ.setdefault('TRITON_INTERPRET', '1')  # read once, while the package is imported
 
 PRETRAIN_ROOT = Path(sys.prefix) / 'pretrain'  # where `make test` puts mmpretrain
 

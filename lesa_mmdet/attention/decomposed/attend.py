@@ -1,26 +1,19 @@
 """``attend``: the one entrance to exact attention with decomposed 2D positions."""
 
-import importlib.util
-import math
-import os
-from typing import Callable
+from typing import Callable, Optional
 
 import torch
 from torch import Tensor
 
+from ..support import DTYPES, dense_refuses, names_of, triton_lacks, triton_refuses
 from .chunked import attend_chunked
 from .reference import attend_reference
 
-# Backends of every device; 'triton' joins them on a GPU.
+# Backends of every device. 'triton' joins them where there is a GPU that it can use.
 BACKENDS = {'reference': attend_reference, 'chunked': attend_chunked}
 
-# Up to this many places a head the similarity matrix is no larger than queries, keys and values.
-DENSE_PLACES = 256
-
-HAS_TRITON = importlib.util.find_spec('triton') and hasattr(torch.library, 'custom_op')
-TRITON_INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
-HAS_SYSCONF = hasattr(os, 'sysconf')  # not on Windows
-HOST_MEMORY = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') if HAS_SYSCONF else math.inf
+# Up to this many positions a head the similarity matrix is no larger than queries, keys and values.
+DENSE_POSITIONS = 256
 
 
 def attend(
@@ -32,7 +25,7 @@ def attend(
     tensors have one dtype; the softmax is computed in float32 or wider.
 
     Args:
-        q (Tensor): Queries, shape (B, heads, H * W, d), places in row-major order.
+        q (Tensor): Queries, shape (B, heads, H * W, d), positions in row-major order.
         k (Tensor): Keys, shape (B, heads, H * W, d).
         v (Tensor): Values, shape (B, heads, H * W, dv).
         row (Tensor): Logits of each query towards each row, shape (B, heads, H * W, H).
@@ -43,29 +36,27 @@ def attend(
         Tensor: Shape (B, heads, H * W, dv).
 
     Raises:
-        ValueError: If the backend is unknown or needs another device, or if shapes, dtypes or
-            devices do not belong together.
+        ValueError: If the backend is unknown or cannot take these tensors
+            (:mod:`lesa_mmdet.attention.support`), or if shapes, dtypes or devices do not belong
+            together.
         MemoryError: If the backend 'reference' needs more memory than the device has.
     """
-    _check(q, k, v, row, col)
-    backends = available_backends(q.device)
+    inputs = (q, k, v, row, col)
+    _check(*inputs)
     if backend == 'auto':
-        backend = _choose(q, v, backends)
-    if backend not in backends:
-        problem = 'needs a GPU and the package triton' if backend == 'triton' else 'is unknown'
-        raise ValueError(
-            f'attention backend {backend!r} {problem}; available: auto, {", ".join(backends)}'
-        )
-    if backend == 'reference':
-        _check_memory(q)
-    return backends[backend](q, k, v, row, col)
+        backend = _choose(*inputs)
+    backends = {**BACKENDS, 'triton': _attend_triton}
+    refusal = _refusal(backend, *inputs) if backend in backends else 'is unknown'
+    if refusal:
+        others = [name for name in ('auto', *available_backends(q.device)) if name != backend]
+        error = MemoryError if backend == 'reference' else ValueError
+        raise error(f'attention backend {backend!r} {refusal}; available: {", ".join(others)}')
+    return backends[backend](*inputs)
 
 
 def available_backends(device: torch.device) -> dict[str, Callable[..., Tensor]]:
     """The backends for tensors on a device, by name."""
-    if HAS_TRITON and (device.type == 'cuda' or TRITON_INTERPRETED):
-        return {**BACKENDS, 'triton': _attend_triton}
-    return BACKENDS
+    return BACKENDS if triton_lacks(device) else {**BACKENDS, 'triton': _attend_triton}
 
 
 def _attend_triton(*inputs: Tensor) -> Tensor:
@@ -74,13 +65,20 @@ def _attend_triton(*inputs: Tensor) -> Tensor:
     return attend_triton(*inputs)
 
 
-def _choose(q: Tensor, v: Tensor, backends: dict) -> str:
+def _choose(q: Tensor, *others: Tensor) -> str:
     if torch.onnx.is_in_onnx_export():
         return 'reference'  # the only one made of ONNX's own operators
-    compilable = q.dtype != torch.float64 and max(q.shape[-1], v.shape[-1]) <= 128
-    if q.device.type == 'cuda' and 'triton' in backends and compilable:
+    if q.device.type == 'cuda' and not _refusal('triton', q, *others):
         return 'triton'
-    return 'reference' if q.shape[2] <= DENSE_PLACES else 'chunked'
+    dense = q.shape[2] <= DENSE_POSITIONS and not _refusal('reference', q, *others)
+    return 'reference' if dense else 'chunked'
+
+
+def _refusal(backend: str, q: Tensor, k: Tensor, v: Tensor, *position: Tensor) -> Optional[str]:
+    """What keeps a backend from an operation."""
+    if backend == 'triton':
+        return triton_refuses(q, k, v, *position, channels=max(q.shape[-1], v.shape[-1]))
+    return dense_refuses(q, k.shape[2]) if backend == 'reference' else None
 
 
 def _check(*tensors: Tensor) -> None:
@@ -100,20 +98,7 @@ def _check(*tensors: Tensor) -> None:
                 f'q, k, v, row and col have to be of one {what}, '
                 f'got {", ".join(f"{name} {value}" for name, value in zip(names, values))}'
             )
-    if not tensors[0].is_floating_point():
-        raise ValueError(f'q, k, v, row and col have to be floating point, got {tensors[0].dtype}')
-
-
-def _check_memory(q: Tensor) -> None:
-    batch, heads, places, _ = q.shape
-    # The softmax takes its input and its output, in float32 or wider.
-    needed = 2 * batch * heads * places**2 * max(4, q.element_size())
-    there = HOST_MEMORY
-    if q.device.type == 'cuda':
-        there = torch.cuda.get_device_properties(q.device).total_memory
-    if needed > there:
-        raise MemoryError(
-            f"attention backend 'reference' needs {needed / 2**30:.1f} GiB for {places} places, "
-            f'{heads} heads and batch {batch}, more than the {there / 2**30:.1f} GiB of '
-            f"{q.device.type}; backend 'chunked' computes the same within a few MiB"
+    if tensors[0].dtype not in DTYPES:
+        raise ValueError(
+            f'q, k, v, row and col have to be {names_of(DTYPES)}, got {tensors[0].dtype}'
         )

@@ -15,6 +15,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .. import support
+
+INTERPRETED = tl.constexpr(support.INTERPRETED)
 LOG2E = tl.constexpr(math.log2(math.e))
 # Logit of places outside the map where -inf would meet a zero; the lowest that float16 has.
 OUTSIDE = tl.constexpr(-65504.0)
@@ -251,35 +254,14 @@ def _backward_keys(
     _store(grad_v, grad_v_strides, key[:, None], vchan[None, :], inside[:, None], dv, grad_v_tile)
 
 
-# Whether Triton runs its interpreter (TRITON_INTERPRET=1) rather than compile for a GPU.
-INTERPRETED = tl.constexpr(not isinstance(_forward, triton.JITFunction))
-
-
 def attend_triton(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
     """Attention in our own GPU kernels; the backward pass computes each tile again.
 
-    Takes and returns what :func:`lesa_mmdet.attention.attend` does, in float32, float16 or
-    bfloat16. Memory beside inputs and outputs: two numbers a query, and for the backward pass of
-    maps wider than a tile the gradient of ``row`` in float32.
-
-    Raises:
-        ValueError: If the tensors are not on a GPU, of another dtype, or of wider heads than 128.
+    Takes and returns what :func:`lesa_mmdet.attention.attend` does, which refuses what the kernels
+    cannot take (:func:`lesa_mmdet.attention.support.triton_refuses`). Memory beside inputs and
+    outputs: two numbers a query, and for the backward pass of maps wider than a tile the gradient
+    of ``row`` in float32.
     """
-    if not (q.is_cuda or INTERPRETED.value):
-        raise ValueError(
-            f"attention backend 'triton' needs tensors on a CUDA device, got {q.device}; "
-            "backend 'chunked' runs on any device"
-        )
-    if q.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        raise ValueError(
-            "attention backend 'triton' takes float32, float16 or bfloat16, "
-            f"got {q.dtype}; backend 'chunked' takes any"
-        )
-    if max(q.shape[-1], v.shape[-1]) > 128:
-        raise ValueError(
-            "attention backend 'triton' takes up to 128 channels a head, got "
-            f"{q.shape[-1]} (q, k) and {v.shape[-1]} (v); backend 'chunked' takes any number"
-        )
     return _attend(q, k, v, row, col)[0]
 
 
@@ -446,7 +428,7 @@ def _block_sizes(q: Tensor, v: Tensor) -> tuple[int, int, dict]:
 
 def _shared_memory(device: torch.device) -> int:
     """Bytes of shared memory that a program can have."""
-    if INTERPRETED.value:
+    if support.INTERPRETED:
         return 0
     index = torch.cuda.current_device() if device.index is None else device.index
     return triton.runtime.driver.active.utils.get_device_properties(index)['max_shared_mem']

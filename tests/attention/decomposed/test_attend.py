@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lesa_mmdet.attention import attend, available_backends
+from lesa_mmdet.attention import attend, available_backends, support
 from lesa_mmdet.attention.decomposed import attend as entrance
 from lesa_mmdet.attention.decomposed.reference import attend_reference
 
@@ -15,8 +15,8 @@ CPU = torch.device('cpu')
 
 @pytest.fixture
 def without_triton(monkeypatch):
-    """As on a machine without a GPU, whatever the tests of the Triton backend set up."""
-    monkeypatch.setattr(entrance, 'TRITON_INTERPRETED', False)
+    """As on a machine without a GPU, where Triton does not run its interpreter."""
+    monkeypatch.setattr(support, 'INTERPRETED', False)
 
 
 @given(
@@ -93,7 +93,7 @@ def test_unknown_backend(make_inputs, without_triton):
 
 def test_unavailable_backend(make_inputs, without_triton):
     assert set(available_backends(CPU)) == {'reference', 'chunked'}
-    with pytest.raises(ValueError, match="'triton' needs a GPU .*; available: auto, reference, ch"):
+    with pytest.raises(ValueError, match="'triton' needs .*; available: auto, reference, chunked$"):
         attend(*make_inputs(1, 1, 2, 2, 2, 2), backend='triton')
 
 
@@ -125,16 +125,34 @@ def test_dtypes_and_devices_that_do_not_belong_together(make_inputs):
         attend(q, k.float(), v, row, col)
     with pytest.raises(ValueError, match='of one device, got q cpu, k cpu, v meta, row cpu'):
         attend(q, k, v.to('meta'), row, col)
-    with pytest.raises(ValueError, match='have to be floating point, got torch.int64'):
+    with pytest.raises(ValueError, match='float32 or float64, got torch.int64'):
         attend(*(x.long() for x in (q, k, v, row, col)))
 
 
-def test_similarities_larger_than_the_memory(monkeypatch):
-    places = 256**2
-    inputs = [torch.empty(1, 8, places, size, device='meta') for size in (16, 16, 32, 256, 256)]
-    monkeypatch.setattr(entrance, 'HOST_MEMORY', 255 * 2**30)
-    with pytest.raises(MemoryError, match="needs 256.0 GiB for 65536 places, .* backend 'chunked'"):
+def test_similarities_larger_than_the_memory(monkeypatch, without_triton):
+    positions = 256**2
+    inputs = [torch.empty(1, 8, positions, size, device='meta') for size in (16, 16, 32, 256, 256)]
+    monkeypatch.setattr(support, 'HOST_MEMORY', 255 * 2**30)
+    with pytest.raises(
+        MemoryError, match='needs 256.0 GiB for 65536 .*; available: auto, chunked$'
+    ):
         attend(*inputs, backend='reference')
-    monkeypatch.setattr(entrance, 'HOST_MEMORY', 256 * 2**30)
+    monkeypatch.setattr(support, 'HOST_MEMORY', 256 * 2**30)
     monkeypatch.setitem(entrance.BACKENDS, 'reference', lambda *x: 'fits')
     assert attend(*inputs, backend='reference') == 'fits'
+
+
+def test_auto_takes_what_no_limit_forbids(monkeypatch, make_inputs, without_triton):
+    inputs = make_inputs(1, 1, 4, 4, 2, 2)
+    for name in ('reference', 'chunked'):
+        monkeypatch.setitem(entrance.BACKENDS, name, lambda *x, name=name: name)
+    assert attend(*inputs) == 'reference'
+    monkeypatch.setattr(support, 'HOST_MEMORY', 16**2)
+    assert attend(*inputs) == 'chunked'
+
+
+def test_a_dtype_without_arithmetic_is_refused(make_inputs):
+    inputs = [x.detach().to(torch.float8_e4m3fn) for x in make_inputs(1, 1, 2, 2, 2, 2)]
+    for backend in ('auto', 'chunked', 'reference', 'triton'):
+        with pytest.raises(ValueError, match='float32 or float64, got torch.float8_e4m3fn'):
+            attend(*inputs, backend=backend)

@@ -1,0 +1,107 @@
+"""What each attention backend can take, stated once: who chooses and who refuses both ask here.
+
+The functions return what is in a backend's way, in words that follow "attention backend 'NAME' ",
+or None if nothing is. They hold for every operation over tensors (B, heads, H * W, channels).
+"""
+
+import importlib.util
+import math
+import os
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+# What any backend computes in.
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+HAS_TRITON = importlib.util.find_spec('triton') is not None and hasattr(torch.library, 'custom_op')
+# Whether Triton runs its interpreter rather than compile for a GPU. It reads this when imported.
+INTERPRETED = os.environ.get('TRITON_INTERPRET', '').lower() in ('1', 'true', 'yes', 'on', 'y')
+OLDEST_TRITON = (3, 4)  # earlier ones do not compile the kernels
+OLDEST_GPU = (8, 0)  # compute capability: matrix units for bfloat16, asynchronous copies
+TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+TRITON_CHANNELS = 128  # of a head: what the registers of a program hold
+TRITON_OFFSETS = 2**31  # elements of one head, counted in int32
+TRITON_GRID = 65535  # blocks that CUDA launches along the axes of heads and batch
+
+HAS_SYSCONF = hasattr(os, 'sysconf')  # not on Windows
+HOST_MEMORY = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') if HAS_SYSCONF else math.inf
+
+
+def triton_lacks(device: torch.device) -> Optional[str]:
+    """What a machine lacks to run Triton's kernels on tensors of a device."""
+    if not HAS_TRITON:
+        return 'needs PyTorch 2.4 or newer and the package triton'
+    if INTERPRETED:
+        return None
+    if device.type != 'cuda' or torch.version.hip:
+        return f'needs tensors on an NVIDIA GPU, got {device}'
+    import triton  # only now: most machines have none
+
+    version = tuple(int(number) for number in triton.__version__.split('.')[:2])
+    if version < OLDEST_TRITON:
+        return f'needs Triton {_dotted(OLDEST_TRITON)} or newer, got {triton.__version__}'
+    gpu = torch.cuda.get_device_properties(device)
+    if (gpu.major, gpu.minor) < OLDEST_GPU:
+        return (
+            f'needs a GPU of compute capability {_dotted(OLDEST_GPU)} or newer, '
+            f'got {gpu.name} of {gpu.major}.{gpu.minor}'
+        )
+    return None
+
+
+def triton_refuses(*tensors: Tensor, channels: int) -> Optional[str]:
+    """What keeps Triton's kernels from an operation.
+
+    Args:
+        *tensors (Tensor): What the kernels read, each (B, heads, H * W, channels of its own), of
+            one dtype and device.
+        channels (int): Of the widest head of queries, keys and values.
+    """
+    x = tensors[0]
+    lacks = triton_lacks(x.device)
+    if lacks:
+        return lacks
+    if x.dtype not in TRITON_DTYPES:
+        return f'takes {names_of(TRITON_DTYPES)}, got {x.dtype}'
+    if channels > TRITON_CHANNELS:
+        return f'takes up to {TRITON_CHANNELS} channels a head, got {channels}'
+    if max(x.shape[:2]) > TRITON_GRID:
+        return f'takes up to {TRITON_GRID} heads and images, got {x.shape[1]} and {x.shape[0]}'
+    elements = max(map(_elements_of_a_head, tensors))
+    if elements >= TRITON_OFFSETS:
+        return f'takes fewer than 2^31 elements a head, got {elements}'
+    return None
+
+
+def dense_refuses(q: Tensor, keys: int) -> Optional[str]:
+    """What keeps a backend that builds similarities (B, heads, H * W, keys) from an operation."""
+    batch, heads, positions, _ = q.shape
+    # The softmax takes its input and its output, in float32 or wider.
+    needed = 2 * batch * heads * positions * keys * max(4, q.element_size())
+    there = HOST_MEMORY
+    if q.device.type == 'cuda':
+        there = torch.cuda.get_device_properties(q.device).total_memory
+    if needed <= there:
+        return None
+    return (
+        f'needs {needed / 2**30:.1f} GiB for {positions} positions, {heads} heads and batch '
+        f'{batch}, more than the {there / 2**30:.1f} GiB of {q.device.type}'
+    )
+
+
+def names_of(dtypes: tuple[torch.dtype, ...]) -> str:
+    """Dtypes as a sentence lists them."""
+    *names, last = (str(dtype).removeprefix('torch.') for dtype in dtypes)
+    return f'{", ".join(names)} or {last}'
+
+
+def _elements_of_a_head(x: Tensor) -> int:
+    """From the first to the last element of a head, as it lies and if it is copied."""
+    rows, columns = x.shape[2:]
+    return max(rows * columns, 1 + (rows - 1) * x.stride(2) + (columns - 1) * x.stride(3))
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return '.'.join(map(str, version))
