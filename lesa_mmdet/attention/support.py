@@ -1,7 +1,7 @@
 """What each attention backend can take, stated once: who chooses and who refuses both ask here.
 
 The functions return what is in a backend's way, in words that follow "attention backend 'NAME' ",
-or None if nothing is. They hold for every operation over tensors (B, heads, H * W, channels).
+or None if nothing is. They hold for every operation.
 """
 
 import importlib.util
@@ -55,39 +55,38 @@ def triton_refuses(*tensors: Tensor, channels: int) -> Optional[str]:
     """What keeps Triton's kernels from an operation.
 
     Args:
-        *tensors (Tensor): What the kernels read, each (B, heads, H * W, channels of its own), of
-            one dtype and device.
-        channels (int): Of the widest head of queries, keys and values.
+        *tensors (Tensor): What the kernels read, each (B, heads, ...) on one device.
+        channels (int): Of the widest head.
     """
-    x = tensors[0]
-    lacks = triton_lacks(x.device)
+    lacks = triton_lacks(tensors[0].device)
     if lacks:
         return lacks
-    if x.dtype not in TRITON_DTYPES:
-        return f'takes {names_of(TRITON_DTYPES)}, got {x.dtype}'
+    for x in tensors:
+        if x.dtype not in TRITON_DTYPES:
+            return f'takes {names_of(TRITON_DTYPES)}, got {x.dtype}'
     if channels > TRITON_CHANNELS:
         return f'takes up to {TRITON_CHANNELS} channels a head, got {channels}'
-    if max(x.shape[:2]) > TRITON_GRID:
-        return f'takes up to {TRITON_GRID} heads and images, got {x.shape[1]} and {x.shape[0]}'
+    batch, heads = tensors[0].shape[:2]
+    if max(batch, heads) > TRITON_GRID:
+        return f'takes up to {TRITON_GRID} heads and images, got {heads} and {batch}'
     elements = max(map(_elements_of_a_head, tensors))
     if elements >= TRITON_OFFSETS:
         return f'takes fewer than 2^31 elements a head, got {elements}'
     return None
 
 
-def dense_refuses(q: Tensor, keys: int) -> Optional[str]:
-    """What keeps a backend that builds similarities (B, heads, H * W, keys) from an operation."""
-    batch, heads, positions, _ = q.shape
-    # The softmax takes its input and its output, in float32 or wider.
-    needed = 2 * batch * heads * positions * keys * max(4, q.element_size())
+def dense_refuses(x: Tensor, pairs: int, what: str) -> Optional[str]:
+    """What keeps a backend from building one number for each of so many pairs, named ``what``."""
+    # A softmax or product takes its input and its output, in float32 or wider.
+    needed = 2 * pairs * max(4, x.element_size())
     there = HOST_MEMORY
-    if q.device.type == 'cuda':
-        there = torch.cuda.get_device_properties(q.device).total_memory
+    if x.device.type == 'cuda':
+        there = torch.cuda.get_device_properties(x.device).total_memory
     if needed <= there:
         return None
     return (
-        f'needs {needed / 2**30:.1f} GiB for {positions} positions, {heads} heads and batch '
-        f'{batch}, more than the {there / 2**30:.1f} GiB of {q.device.type}'
+        f'needs {needed / 2**30:.1f} GiB for {what}, '
+        f'more than the {there / 2**30:.1f} GiB of {x.device.type}'
     )
 
 
@@ -99,8 +98,9 @@ def names_of(dtypes: tuple[torch.dtype, ...]) -> str:
 
 def _elements_of_a_head(x: Tensor) -> int:
     """From the first to the last element of a head, as it lies and if it is copied."""
-    rows, columns = x.shape[2:]
-    return max(rows * columns, 1 + (rows - 1) * x.stride(2) + (columns - 1) * x.stride(3))
+    sizes, strides = x.shape[2:], x.stride()[2:]
+    as_it_lies = 1 + sum((size - 1) * stride for size, stride in zip(sizes, strides))
+    return max(math.prod(sizes), as_it_lies)
 
 
 def _dotted(version: tuple[int, int]) -> str:

@@ -78,7 +78,11 @@ def _refusal(backend: str, q: Tensor, k: Tensor, v: Tensor, *position: Tensor) -
     """What keeps a backend from an operation."""
     if backend == 'triton':
         return triton_refuses(q, k, v, *position, channels=max(q.shape[-1], v.shape[-1]))
-    return dense_refuses(q, k.shape[2]) if backend == 'reference' else None
+    if backend == 'reference':
+        batch, heads, positions, _ = q.shape
+        what = f'{positions} positions, {heads} heads and batch {batch}'
+        return dense_refuses(q, batch * heads * positions**2, what)
+    return None
 
 
 def _check(*tensors: Tensor) -> None:

@@ -6,7 +6,7 @@ from typing import Callable, Optional
 import torch
 from torch import Tensor
 
-from ..decomposed.attend import HOST_MEMORY
+from ..support import dense_refuses
 from .reference import attend_neighborhood_reference
 from .shifted import attend_shifted
 
@@ -104,15 +104,10 @@ def _check(tensors: dict[str, Optional[Tensor]], dilation: int) -> None:
 
 
 def _check_memory(v: Tensor, weights: Tensor) -> None:
-    # The neighbours of every position, and their products with the weights, in float32 or wider.
-    needed = 2 * v.numel() * weights.shape[2] * max(4, v.element_size())
-    there = HOST_MEMORY
-    if v.device.type == 'cuda':
-        there = torch.cuda.get_device_properties(v.device).total_memory
-    if needed > there:
+    what = f'{weights.shape[2]} neighbours of values {tuple(v.shape)}'
+    refusal = dense_refuses(v, v.numel() * weights.shape[2], what)
+    if refusal:
         raise MemoryError(
-            f"attention backend 'reference' needs {needed / 2**30:.1f} GiB for "
-            f'{weights.shape[2]} neighbours of values {tuple(v.shape)}, more than the '
-            f"{there / 2**30:.1f} GiB of {v.device.type}; backend 'shifted' computes the same "
-            'within a few MiB'
+            f"attention backend 'reference' {refusal}; "
+            "backend 'shifted' computes the same within a few MiB"
         )

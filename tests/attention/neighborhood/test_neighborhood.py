@@ -3,8 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lesa_mmdet.attention import NEIGHBORHOOD_BACKENDS, attend_neighborhood
-from lesa_mmdet.attention.neighborhood import attend as entrance
+from lesa_mmdet.attention import NEIGHBORHOOD_BACKENDS, attend_neighborhood, support
 from lesa_mmdet.attention.neighborhood.reference import attend_neighborhood_reference
 
 from helpers.golden import assert_close_to_largest, golden_cases
@@ -248,7 +247,7 @@ def test_other_arguments_that_do_not_fit(monkeypatch):
         attend_neighborhood(**{**inputs, 'weights': inputs['weights'].to('meta')})
     with pytest.raises(ValueError, match='add has to be floating point, got torch.int64'):
         attend_neighborhood(**{**inputs, 'add': inputs['add'].long()})
-    monkeypatch.setattr(entrance, 'HOST_MEMORY', 2**30)
+    monkeypatch.setattr(support, 'HOST_MEMORY', 2**30)
     large = (torch.empty(1, 192, 100, 168), torch.empty(1, 6, 49, 100, 168))
     with pytest.raises(MemoryError, match="needs 1.2 GiB for 49 neighbours .* backend 'shifted'"):
         attend_neighborhood(*large, backend='reference')
