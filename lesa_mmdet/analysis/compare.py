@@ -1,7 +1,8 @@
 """Detections beside the truth, and those of several models on the same images side by side."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Union
 
 import mmcv
 import numpy as np
@@ -12,40 +13,19 @@ from mmdet.visualization import DetLocalVisualizer
 from torch import nn
 from torch.utils.data import Dataset
 
-from .maps import read_image
+from ..images import read_image
 
-IMAGE_SUFFIXES = {'.bmp', '.jpeg', '.jpg', '.png', '.webp'}
 COLUMN_WIDTH = 5  # inches
 
 
-def find_images(sources: Iterable[Path]) -> list[Path]:
-    """Images of a list of files and folders; those of a folder by name.
-
-    Raises:
-        FileNotFoundError: If a source does not exist or is a folder without an image.
-    """
-    images = []
-    for source in map(Path, sources):
-        if source.is_dir():
-            found = sorted(p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-            if not found:
-                raise FileNotFoundError(
-                    f'folder {source} has no image ({", ".join(sorted(IMAGE_SUFFIXES))})'
-                )
-            images += found
-        elif source.is_file():
-            images.append(source)
-        else:
-            raise FileNotFoundError(f'{source} is neither an image nor a folder of images')
-    return images
-
-
-def draw_detections(model: nn.Module, image: Path, score_thr: float = 0.3) -> np.ndarray:
+def draw_detections(
+    model: nn.Module, image: Union[str, Path], score_thr: float = 0.3
+) -> np.ndarray:
     """Draw a detector's detections into an image.
 
     Args:
         model (nn.Module): Detector of :func:`lesa_mmdet.analysis.model.load_model`.
-        image (Path): Image file.
+        image (str | Path): Image file or URL.
         score_thr (float): Detections below are left out.
 
     Returns:
@@ -61,7 +41,9 @@ def draw_detections(model: nn.Module, image: Path, score_thr: float = 0.3) -> np
     visualizer = DetLocalVisualizer(alpha=0.4)
     visualizer.dataset_meta = model.dataset_meta
     detected = inference_detector(model, str(image))
-    visualizer.add_datasample(image.name, pixels, detected, draw_gt=False, pred_score_thr=score_thr)
+    visualizer.add_datasample(
+        Path(image).name, pixels, detected, draw_gt=False, pred_score_thr=score_thr
+    )
     return visualizer.get_image()
 
 

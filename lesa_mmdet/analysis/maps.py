@@ -7,7 +7,6 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Optional, Union
 
-import cv2
 import mmcv
 import numpy as np
 import torch
@@ -98,11 +97,13 @@ class View:
 
 @dataclass(frozen=True)
 class PlaceMaps:
-    """What the output of an operator at one place is made of.
+    """What the output of an operator or convolution at one place is made of.
 
     Attributes:
         place (tuple[int, int]): Row and column of the place.
-        weights (np.ndarray): Softmax weights (heads, H, W) of the context.
+        shape (tuple[int, int]): (H, W) of the map.
+        weights (np.ndarray, optional): Softmax weights (heads, H, W) of the context; of a
+            convolution None.
         field (np.ndarray, optional): Points (n, 2), (x, y) on the map, around which the operator's
             convolution samples; without one None.
         omega (np.ndarray, optional): Mean (H, W) over the channels of the context's weight;
@@ -110,12 +111,12 @@ class PlaceMaps:
     """
 
     place: tuple[int, int]
-    weights: np.ndarray
+    shape: tuple[int, int]
+    weights: Optional[np.ndarray] = None
     field: Optional[np.ndarray] = None
     omega: Optional[np.ndarray] = None
 
 
-@torch.no_grad()
 def look(
     model: nn.Module,
     image: Union[str, Path],
@@ -138,27 +139,101 @@ def look(
         ValueError: If the model does not see the point, or has no such layer or no operator.
     """
     watched = {name: get_operator(model, name) for name in layers or operators(model)}
-    view, inputs = see(model, image)
-    with _record(watched) as records:
-        model.backbone(inputs)
-    if layers is None:
-        finest = max(record['input'].shape[-1] for record in records.values())
-        layers = [name for name in watched if records[name]['input'].shape[-1] == finest][-1:]
-    return view, {name: _maps_at(watched[name], records[name], view, point) for name in layers}
+    recording = Recording(model, image, watched)
+    layers = layers or [recording.finest()]
+    return recording.view, {name: recording.at(point, name) for name in layers}
+
+
+class Recording:
+    """What layers computed in one image, kept so that any of its points can be looked at.
+
+    The model runs once, when the recording is made. A point then costs one row of the similarity
+    matrix of a layer.
+
+    Args:
+        model (nn.Module): Model of :func:`lesa_mmdet.analysis.model.load_model`.
+        image (str | Path): Image file.
+        layers (Mapping[str, nn.Module]): Operators or convolutions of the backbone by name.
+        predict (bool): Run the whole model, not the backbone alone.
+
+    Attributes:
+        view (View): How the model sees the image.
+        prediction (BaseDataElement, optional): What the model predicts, if it was asked to.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        model: nn.Module,
+        image: Union[str, Path],
+        layers: Mapping[str, nn.Module],
+        predict: bool = False,
+    ) -> None:
+        self.view, data = _preprocess(model, image)
+        self.prediction = None
+        self._layers = dict(layers)
+        self._factors = {}
+        with _record(self._layers) as self._records:
+            if predict:
+                self.prediction = model(**data, mode='predict')[0]
+            else:
+                model.backbone(data['inputs'])
+
+    def finest(self) -> str:
+        """Name of the last layer among those with the finest map."""
+        widths = {name: record['input'].shape[-1] for name, record in self._records.items()}
+        return [name for name in widths if widths[name] == max(widths.values())][-1]
+
+    @torch.no_grad()
+    def at(self, point: Sequence[int], layer: str) -> PlaceMaps:
+        """What the output of a layer at a pixel (x, y) of the image is made of.
+
+        Raises:
+            ValueError: If the model does not see the point.
+            KeyError: If the layer was not recorded.
+        """
+        module, record = self._layers[layer], self._records[layer]
+        x = record['input']
+        shape = tuple(x.shape[-2:])
+        row, col = self.view.place(point, shape)
+        maps = dict(place=(row, col), shape=shape)
+        if hasattr(module, 'context'):
+            if layer not in self._factors:
+                self._factors[layer] = module.context.factors(x)
+            query = torch.tensor([row * shape[1] + col], device=x.device)
+            weights = module.context.weights(self._factors[layer], query)
+            maps['weights'] = weights[0, :, 0].unflatten(-1, shape).cpu().numpy()
+        conv = _local_conv(module)
+        if conv is not None:
+            # A strided convolution has an output at every other position only.
+            row, col = (index // step for index, step in zip((row, col), conv.stride))
+            offsets = record['offsets'][0, :, row, col] if 'offsets' in record else None
+            centre = (row * conv.stride[0], col * conv.stride[1])
+            maps['field'] = local_field(conv, centre, offsets)
+        if 'omega' in record:
+            maps['omega'] = record['omega'][0].mean(0).cpu().numpy()
+        return PlaceMaps(**maps)
 
 
 def see(model: nn.Module, image: Union[str, Path]) -> tuple[View, Tensor]:
     """What the test pipeline of a model makes of an image: the view, and the input (1, 3, H, W)."""
+    view, data = _preprocess(model, image)
+    return view, data['inputs']
+
+
+def _preprocess(model: nn.Module, image: Union[str, Path]) -> tuple[View, dict]:
+    """How a model sees an image, and what its ``forward`` takes."""
     with DefaultScope.overwrite_default_scope(model.cfg.get('default_scope', 'mmdet')):
         pipeline = Compose(get_test_pipeline_cfg(model.cfg))
     sample = pipeline(dict(img_path=str(image), img_id=0))
-    inputs = model.data_preprocessor(pseudo_collate([sample]))['inputs']
-    return View.from_metainfo(sample['data_samples'].metainfo, inputs.shape[-2:]), inputs
+    data = model.data_preprocessor(pseudo_collate([sample]))
+    metainfo = sample['data_samples'].metainfo
+    return View.from_metainfo(metainfo, data['inputs'].shape[-2:]), data
 
 
 @contextmanager
-def _record(watched: Mapping[str, Operator]) -> Iterator[dict[str, dict[str, Tensor]]]:
-    """Keep what the maps are made from, while the operators compute."""
+def _record(watched: Mapping[str, nn.Module]) -> Iterator[dict[str, dict[str, Tensor]]]:
+    """Keep what the maps are made from, while the layers compute."""
     records = {name: {} for name in watched}
     handles = []
 
@@ -168,12 +243,12 @@ def _record(watched: Mapping[str, Operator]) -> Iterator[dict[str, dict[str, Ten
 
         handles.append(module.register_forward_hook(hook))
 
-    for name, operator in watched.items():
-        keep(operator, records[name], 'input')
-        if getattr(operator, 'fusion', None) is not None:
-            keep(operator.fusion, records[name], 'omega')
-        if hasattr(_local_conv(operator), 'conv_offset'):
-            keep(_local_conv(operator).conv_offset, records[name], 'offsets')
+    for name, layer in watched.items():
+        keep(layer, records[name], 'input')
+        if getattr(layer, 'fusion', None) is not None:
+            keep(layer.fusion, records[name], 'omega')
+        if hasattr(_local_conv(layer), 'conv_offset'):
+            keep(_local_conv(layer).conv_offset, records[name], 'offsets')
     try:
         yield records
     finally:
@@ -181,35 +256,21 @@ def _record(watched: Mapping[str, Operator]) -> Iterator[dict[str, dict[str, Ten
             handle.remove()
 
 
-def _local_conv(operator: Operator) -> Optional[nn.Module]:
-    """The 3x3 convolution: LESA's local term's, attention augmentation's own, or none."""
-    return getattr(getattr(operator, 'local', operator), 'conv', None)
-
-
-def _maps_at(
-    operator: Operator, record: Mapping[str, Tensor], view: View, point: Sequence[int]
-) -> PlaceMaps:
-    x = record['input']
-    shape = x.shape[-2:]
-    row, col = view.place(point, shape)
-    query = torch.tensor([row * shape[1] + col], device=x.device)
-    weights = operator.context.weights(operator.context.factors(x), query)
-    conv, field = _local_conv(operator), None
-    if conv is not None:
-        offsets = record['offsets'][0, :, row, col] if 'offsets' in record else None
-        field = local_field(conv, (row, col), offsets)
-    omega = record['omega'][0].mean(0).cpu().numpy() if 'omega' in record else None
-    return PlaceMaps((row, col), weights[0, :, 0].unflatten(-1, shape).cpu().numpy(), field, omega)
+def _local_conv(layer: nn.Module) -> Optional[nn.Module]:
+    """The 3x3 convolution: LESA's local term's, attention augmentation's own, itself, or none."""
+    if not isinstance(layer, Operator):
+        return layer
+    return getattr(getattr(layer, 'local', layer), 'conv', None)
 
 
 def local_field(
     conv: nn.Module, place: tuple[int, int], offsets: Optional[Tensor] = None
 ) -> np.ndarray:
-    """Points around which a convolution of stride 1 samples its input for one place.
+    """Points around which a convolution samples its input for one output.
 
     Args:
         conv (nn.Module): The convolution, plain or deformable.
-        place (tuple[int, int]): Row and column of the place.
+        place (tuple[int, int]): Row and column of the middle one.
         offsets (Tensor, optional): What ``conv_offset`` of a deformable convolution gives there;
             of DCNv2, the masks follow and are left alone.
 
@@ -241,9 +302,9 @@ def draw_maps(image: np.ndarray, view: View, point: Sequence[int], maps: PlaceMa
         maps (PlaceMaps): What :func:`look` gives for an operator.
 
     Returns:
-        Figure: Panels without local field or omega where an operator has none.
+        Figure: Panels of what there is: without a local field, omega or weights if it has none.
     """
-    heads, *shape = maps.weights.shape
+    heads, shape = () if maps.weights is None else maps.weights, maps.shape
     place = np.array(maps.place)[::-1] + 0.5
     # Pale and grey, so that colours tell values.
     pale = (mmcv.rgb2gray(image, keepdim=True) // 2 + 128).repeat(3, axis=-1)
@@ -255,10 +316,10 @@ def draw_maps(image: np.ndarray, view: View, point: Sequence[int], maps: PlaceMa
         axes.imshow(values, 'viridis', alpha=0.6, vmin=low, vmax=values.max(), extent=extent)
         _draw_boxes(axes, [place], view, shape)
 
-    rows = 1 + -(-heads // COLUMNS)
+    rows = 1 + -(-len(heads) // COLUMNS)
     panel_height = PANEL_WIDTH * image.shape[0] / image.shape[1] + TITLE_HEIGHT
     figure = Figure(figsize=(COLUMNS * PANEL_WIDTH, rows * panel_height), layout='constrained')
-    of_mean, of_heads = np.split(figure.subplots(rows, COLUMNS), [1])
+    of_mean, of_heads = np.split(figure.subplots(rows, COLUMNS, squeeze=False), [1])
     panels = iter(of_mean.flat)
 
     axes = _draw_image(next(panels), f'point ({point[0]}, {point[1]})', image)
@@ -268,13 +329,14 @@ def draw_maps(image: np.ndarray, view: View, point: Sequence[int], maps: PlaceMa
     if maps.field is not None:
         axes = _draw_image(next(panels), 'local field', image)
         _draw_boxes(axes, maps.field, view, shape)
-    mean = maps.weights.mean(0)
-    draw_heat(next(panels), f'mean of heads: max {mean.max():.3g}', mean)
+    if maps.weights is not None:
+        mean = maps.weights.mean(0)
+        draw_heat(next(panels), f'mean of heads: max {mean.max():.3g}', mean)
     if maps.omega is not None:
         low, high = maps.omega.min(), maps.omega.max()
         draw_heat(next(panels), f'mean omega: {low:.3g} to {high:.3g}', maps.omega, low)
     panels = chain(of_heads.flat, panels)
-    for head, weights in enumerate(maps.weights, start=1):
+    for head, weights in enumerate(heads, start=1):
         draw_heat(next(panels), f'head {head}: max {weights.max():.3g}', weights)
     for axes in panels:
         axes.remove()
@@ -297,18 +359,3 @@ def _draw_boxes(axes: Axes, centres: Sequence, view: View, map_shape: Sequence[i
         axes.add_patch(
             Rectangle(corner, *(opposite - corner), fill=False, ec=COLOUR, lw=1.2, path_effects=RIM)
         )
-
-
-def read_image(path: Union[str, Path]) -> np.ndarray:
-    """Read an image file as uint8 (H, W, 3), RGB.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it holds no image.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'image {path} does not exist')
-    try:
-        return mmcv.imread(path, channel_order='rgb')
-    except cv2.error as error:
-        raise ValueError(f'image {path} cannot be read: it is no image, or broken') from error

@@ -12,6 +12,7 @@ from torch import nn
 from ..configs import load_config
 from ..layers import Operator
 from ..preflight import TRAIN_HINT, check_exists
+from ..upstream import Bottleneck
 
 
 def load_model(
@@ -82,6 +83,25 @@ def operators(model: nn.Module) -> dict[str, Operator]:
             f'{type(backbone).__name__} has no operator, only convolution: take the config and '
             'checkpoint of a model with self-attention or LESA'
         )
+    return found
+
+
+def mixers(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers of a model that mix positions, by the names of their blocks, in their order.
+
+    Args:
+        model (nn.Module): Detector, classifier or backbone.
+
+    Returns:
+        dict[str, nn.Module]: Operators, and the 3x3 convolutions of bottlenecks without one.
+    """
+    backbone = getattr(model, 'backbone', model)
+    found = {}
+    for name, module in backbone.named_modules():
+        if isinstance(module, Operator):
+            found[name.removesuffix('.conv2')] = module
+        elif isinstance(module, Bottleneck):
+            found[name] = module.conv2
     return found
 
 

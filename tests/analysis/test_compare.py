@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from torch import nn
 
-from lesa_mmdet.analysis.compare import draw_comparison, draw_detections, find_images
-from lesa_mmdet.analysis.maps import read_image
+from lesa_mmdet.analysis.compare import draw_comparison, draw_detections
 from lesa_mmdet.analysis.model import load_model
+from lesa_mmdet.images import read_image
 
 from helpers.detectors import run_main, save_coordinates, save_detector
 from helpers.paths import ROOT
@@ -30,16 +30,6 @@ def images(tmp_path):
         save_coordinates(folder / 'a.png', 120, 80),
         save_coordinates(folder / 'b.png', 80, 100),
     ]
-
-
-def test_images_of_files_and_folders(images, tmp_path):
-    folder, (a, b) = images
-    assert find_images([folder, a]) == [a, b, a]
-    (tmp_path / 'empty').mkdir()
-    with pytest.raises(FileNotFoundError, match=r'empty has no image \(.bmp, .jpeg'):
-        find_images([tmp_path / 'empty'])
-    with pytest.raises(FileNotFoundError, match='none.jpg is neither an image nor a folder'):
-        find_images([tmp_path / 'none.jpg'])
 
 
 def test_detections_above_the_threshold_are_drawn(detectors, images):

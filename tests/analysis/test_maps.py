@@ -11,10 +11,11 @@ from mmdet.models import DetDataPreprocessor
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from lesa_mmdet.analysis.maps import View, draw_maps, local_field, look, read_image, see
-from lesa_mmdet.analysis.model import get_operator, load_model
+from lesa_mmdet.analysis.maps import Recording, View, draw_maps, local_field, look, see
+from lesa_mmdet.analysis.model import get_operator, load_model, mixers, operators
 from lesa_mmdet.attention import fit_table, relative_logits
 from lesa_mmdet.attention.decomposed.reference import attend_normalized
+from lesa_mmdet.images import read_image
 
 from helpers.detectors import run_main, save_coordinates, save_detector
 from helpers.paths import ROOT
@@ -181,6 +182,36 @@ def test_the_default_layer_is_the_last_of_the_finest_map(model, image):
 def test_hooks_do_not_stay(model, image):
     look(model, image, (96, 64))
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_recording_looks_at_points_without_running_the_backbone_again(model, image):
+    recording = Recording(model, image, operators(model), predict=True)
+    handle = model.backbone.register_forward_hook(lambda *_: pytest.fail('the backbone ran'))
+    try:
+        looked = {point: recording.at(point, 'layer3.4') for point in ((0, 0), (96, 64))}
+    finally:
+        handle.remove()
+    for point, maps in looked.items():
+        expected = look(model, image, point, ['layer3.4'])[1]['layer3.4']
+        for key in ('place', 'weights', 'field', 'omega'):
+            np.testing.assert_array_equal(getattr(maps, key), getattr(expected, key))
+    assert len(recording.prediction.pred_instances)
+    assert recording.view == recording.view and not any(m._forward_hooks for m in model.modules())
+
+
+def test_a_convolution_has_a_field_alone(detectors, image):
+    model = load_model(*detectors['conv'])
+    layers = mixers(model)
+    assert list(layers)[:3] == ['layer1.0', 'layer1.1', 'layer1.2'] and 'layer4.2' in layers
+    recording = Recording(model, image, layers)
+    maps = recording.at((96, 64), 'layer3.1')
+    assert maps.weights is None and maps.omega is None and maps.shape == (10, 10)
+    np.testing.assert_array_equal(maps.field[4], (5.5, 5.5))
+    # Of stride 2: it is fed 20 x 20 positions, and its outputs are centred on the even ones.
+    strided = recording.at((110, 64), 'layer3.0')
+    assert strided.place == (10, 11) and strided.field[4].tolist() == [10.5, 10.5]
+    figure = draw_maps(read_image(image), recording.view, (96, 64), maps)
+    assert [axes.get_title() for axes in figure.axes] == ['point (96, 64)', 'local field']
 
 
 def test_the_local_field_of_a_plain_convolution():

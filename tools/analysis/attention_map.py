@@ -11,8 +11,9 @@ from pathlib import Path
 from mmengine.config import DictAction
 from mmengine.device import get_device
 
-from lesa_mmdet.analysis.maps import draw_maps, look, read_image
+from lesa_mmdet.analysis.maps import draw_maps, look
 from lesa_mmdet.analysis.model import load_model, operators
+from lesa_mmdet.images import read_image
 
 
 def main() -> None:

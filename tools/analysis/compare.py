@@ -11,13 +11,14 @@ from pathlib import Path
 from mmengine.config import DictAction
 from mmengine.device import get_device
 
-from lesa_mmdet.analysis.compare import draw_comparison, draw_detections, find_images
+from lesa_mmdet.analysis.compare import draw_comparison, draw_detections
 from lesa_mmdet.analysis.model import load_model
+from lesa_mmdet.images import find_images
 
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('images', nargs='+', type=Path, help='image files, or folders of them')
+    parser.add_argument('images', nargs='+', help='image files, folders of them, patterns, URLs')
     parser.add_argument(
         '--models',
         nargs=2,
@@ -45,7 +46,7 @@ def main() -> None:
     except (FileNotFoundError, ImportError, ValueError) as error:
         sys.exit(f'error: {error}')
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    names = [image.name for image in images]
+    names = [Path(image).name for image in images]
     draw_comparison(columns, titles, names).savefig(args.out, dpi=110)
     print(args.out)
 
