@@ -1,7 +1,7 @@
 """LESA backbones for mmdetection. Importing the package registers everything in mmdet."""
 
 from .backbones import LESA_WRN, LESA_ResNet
-from .checkpoints import files
+from .checkpoints import schemes
 from .configs import config_path
 from .datasets import CheckedCocoDataset
 from .engine.hooks import BackboneAutocastHook, EpochSeedHook, TermWeightsHook
@@ -24,4 +24,4 @@ __all__ = [
     'config_path',
 ]
 
-files.register()
+schemes.register()

@@ -5,6 +5,7 @@ import torch
 
 from lesa_mmdet import LESA_ResNet
 from lesa_mmdet.checkpoints import convert_official
+from lesa_mmdet.checkpoints.files import read_checkpoint
 
 from helpers.golden import golden_cases
 
@@ -17,7 +18,7 @@ def test_convert_checkpoint(case, layout, run, tmp_path):
     torch.save({layout: {prefix + k: v for k, v in state.items()}}, tmp_path / 'official.pth')
     out = run('tools/convert_checkpoint.py', tmp_path / 'official.pth', tmp_path / 'ours.pth')
     assert f'{len(state)} tensors' in out
-    converted = torch.load(tmp_path / 'ours.pth')['state_dict']
+    converted = read_checkpoint(tmp_path / 'ours.pth')['state_dict']
     kept = '' if layout == 'net' else 'backbone.'
     expected = {kept + key: value for key, value in convert_official(state).items()}
     assert converted.keys() == expected.keys()

@@ -1,82 +1,81 @@
 """Reading checkpoint files: tensors and what mmengine writes beside them, and nothing else."""
 
+import errno
+import os
 import pickle
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, BinaryIO, Union
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
-from mmengine.runner.checkpoint import CheckpointLoader, load_from_local
-from mmengine.utils import digit_version
 
-_STATISTICS = ('current', 'max', 'mean', 'min')
+from .pickles import STAND_INS, Refused, restore
 
-
-def register() -> None:
-    """Let mmengine read its own checkpoints, and say in one sentence why a file is not read.
-
-    Since torch 2.6 ``torch.load`` reads weights only unless told otherwise, and mmengine 0.10
-    does not tell. Its log history, ``HistoryBuffer`` objects full of NumPy arrays, is allowed here
-    by name. Older versions of torch neither need nor know that.
-    """
-    CheckpointLoader.register_scheme(prefixes='', loader=load_local_checkpoint, force=True)
-    if digit_version(torch.__version__) < digit_version('2.6'):
-        return
-    torch.serialization.add_safe_globals(
-        [
-            HistoryBuffer,
-            (history_buffer_method, 'builtins.getattr'),
-            np.ndarray,
-            np.dtype,
-            type(np.dtype('float64')),
-            type(np.dtype('int64')),
-        ]
-    )
-    # How NumPy pickles arrays and scalars. NumPy 2 moved it; either version reads files of either.
-    for value in (np.empty(0), np.float64()):
-        rebuild = value.__reduce__()[0]
-        torch.serialization.add_safe_globals(
-            (rebuild, f'numpy.{core}.multiarray.{rebuild.__name__}') for core in ('core', '_core')
-        )
+# What torch says of a file that is none of its own, or not all of one.
+_BROKEN = 'PytorchStreamReader|Invalid magic number|unexpected EOF|storage has wrong byte size'
 
 
-def history_buffer_method(owner: Any, name: str) -> Any:
-    """What a checkpoint gets for ``getattr``: the statistics of ``HistoryBuffer``, nothing else.
+def read_checkpoint(file: Union[str, os.PathLike, BinaryIO], map_location: Any = None) -> Any:
+    """Read a checkpoint, weights only: whatever it holds, nothing of it is executed.
 
-    Raises:
-        pickle.UnpicklingError: If anything else is asked for.
-    """
-    if owner is not HistoryBuffer or name not in _STATISTICS:
-        raise pickle.UnpicklingError(f'GLOBAL getattr({owner!r}, {name!r}) is not allowed')
-    return getattr(HistoryBuffer, name)
-
-
-def load_local_checkpoint(filename: str, map_location: Any = None) -> Any:
-    """Load a checkpoint file as mmengine does, with an error that names the file and the reason.
+    All that mmengine reads, from wherever, is read here: see :mod:`lesa_mmdet.checkpoints.schemes`.
 
     Args:
-        filename (str): Path of the file.
+        file (str, os.PathLike or BinaryIO): Path of a file, or an open one.
         map_location (Any): As of ``torch.load``.
+
+    Returns:
+        Any: What was saved: tensors, numbers, strings, NumPy arrays of numbers, mmengine's log
+        history, and dicts, lists and tuples of these.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no checkpoint, is truncated, or asks for anything but tensors and
-            mmengine's log history, of which nothing is executed.
+        OSError: If it cannot be read.
+        ValueError: If it is a folder, no checkpoint, truncated, or asks for anything else.
     """
+    if isinstance(file, (str, os.PathLike)):
+        name = file = os.path.expanduser(file)
+        if os.path.isdir(file):
+            raise ValueError(f'{name} is a folder, not a checkpoint: name a file in it')
+    else:
+        name = getattr(file, 'name', 'in memory')
     try:
-        return load_from_local(filename, map_location)
-    except (FileNotFoundError, torch.cuda.OutOfMemoryError):
+        # Allowed for this call alone: stand-ins, but still names of NumPy and mmengine.
+        with torch.serialization.safe_globals([(value, key) for key, value in STAND_INS.items()]):
+            checkpoint = torch.load(file, map_location=map_location, weights_only=True)
+        checkpoint = restore(checkpoint)
+    except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:
-        asked_for = re.search(r'GLOBAL (\S+)', str(error))
-        if isinstance(error, pickle.UnpicklingError) and asked_for:
-            raise ValueError(
-                f'checkpoint {filename} is refused, nothing of it was executed: it asks for '
-                f"{asked_for[1]}, but only tensors and mmengine's log history are allowed"
-            ) from error
-        reason = type(error).__name__ if isinstance(error, pickle.UnpicklingError) else repr(error)
-        raise ValueError(
-            f'{filename} is not a checkpoint of torch.save, or it is truncated ({reason}): '
-            'download or save it again'
-        ) from error
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a seek beyond it
+            raise
+        raise ValueError(_explain(name, error)) from error
+    _drop_code(checkpoint)
+    return checkpoint
+
+
+def _explain(name: Any, error: Exception) -> str:
+    """Why a file is not read, in one sentence."""
+    message = str(error)
+    asked_for = re.search(r'GLOBAL (\S+)', message) if type(error) is pickle.UnpicklingError else ()
+    if asked_for or isinstance(error, Refused):
+        return (
+            f'checkpoint {name} is refused, nothing of it was executed: it asks for '
+            f"{asked_for[1] if asked_for else message}, but only tensors, NumPy's numbers and "
+            "arrays of them, and mmengine's log history are allowed"
+        )
+    if isinstance(error, RuntimeError) and not re.search(_BROKEN, message):
+        reason = re.split(r'(?<=[a-z)])\. |\n', message)[0]
+        return f'checkpoint {name} cannot be read: {reason}'
+    reason = type(error).__name__ if isinstance(error, pickle.UnpicklingError) else repr(error)
+    return (
+        f'{name} is not a checkpoint of torch.save, or it is truncated ({reason}): '
+        'download or save it again'
+    )
+
+
+def _drop_code(checkpoint: Any) -> None:
+    """Drop the config of mmdet 2: mmengine runs that text as Python when it resumes."""
+    meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
+    if isinstance(meta, dict):
+        meta.pop('config', None)

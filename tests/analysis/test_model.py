@@ -9,6 +9,7 @@ from mmengine.registry import DefaultScope
 
 from lesa_mmdet import LESA, LESA_ResNet
 from lesa_mmdet.analysis.model import get_operator, load_model, operators
+from lesa_mmdet.checkpoints.files import read_checkpoint
 
 from helpers.paths import ROOT
 
@@ -32,7 +33,7 @@ def test_detector(detector, checkpoint, data_options):
     model = load_model(detector, checkpoint, cfg_options=data_options)
     assert not model.training
     assert model.cfg.test_evaluator.ann_file == data_options['test_evaluator.ann_file']
-    weights = torch.load(checkpoint)['state_dict']
+    weights = read_checkpoint(checkpoint)['state_dict']
     torch.testing.assert_close(model.state_dict(), weights)
 
 

@@ -11,6 +11,7 @@ from mmengine.registry import DefaultScope
 
 from lesa_mmdet.analysis.curves import read_scalars
 from lesa_mmdet.attention import fit_table
+from lesa_mmdet.checkpoints.files import read_checkpoint
 from lesa_mmdet.datasets.shapes import generate
 
 from helpers.classifiers import load, options
@@ -124,7 +125,7 @@ def compare(config, checkpoint, fresh_tables):
     """Every weight of the backbone is that of the checkpoint; tables as said."""
     from mmdet.registry import MODELS
 
-    state = torch.load(checkpoint)['state_dict']
+    state = read_checkpoint(checkpoint)['state_dict']
     source = {
         key.removeprefix('backbone.'): value
         for key, value in state.items()

@@ -6,9 +6,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import torch
 
-import lesa_mmdet  # noqa: F401
+from lesa_mmdet.checkpoints.files import read_checkpoint
 
 from helpers.paths import ROOT
 
@@ -101,7 +100,7 @@ def test_train_then_test(config, run, tmp_path):
     assert trained['coco/bbox_mAP'] > 0
 
     checkpoint = tmp_path / 'train' / 'epoch_4.pth'
-    state = torch.load(checkpoint)['state_dict']
+    state = read_checkpoint(checkpoint)['state_dict']
     assert all(value.isfinite().all() for value in state.values())
     run('tools/test.py', config, checkpoint, '--work-dir', tmp_path / 'test')
     tested = json.loads(next((tmp_path / 'test').glob('*/*.json')).read_text())

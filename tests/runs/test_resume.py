@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from lesa_mmdet.analysis.curves import read_scalars
+from lesa_mmdet.checkpoints.files import read_checkpoint
 from lesa_mmdet.datasets.shapes import generate
 
 from helpers.paths import ROOT
@@ -89,7 +90,7 @@ def test_killed_run_continues_exactly(run, options, tmp_path):
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
     env = {'OMP_NUM_THREADS': '1'}
     run('tools/train.py', CONFIG, '--work-dir', whole, *options, **env)
-    expected = torch.load(whole / f'epoch_{EPOCHS}.pth')
+    expected = read_checkpoint(whole / f'epoch_{EPOCHS}.pth')
 
     seed = f'randomness.seed={expected["meta"]["seed"]}'
     kill_in_epoch(2, parts, ['tools/train.py', CONFIG, '--work-dir', parts, *options, seed])
@@ -102,7 +103,7 @@ def test_killed_run_continues_exactly(run, options, tmp_path):
     assert f'resumed epoch: 1, iter: {ITERATIONS}' in out
     assert logged(parts) == logged(whole)
     assert len([entry for entry in logged(parts) if 'loss' in entry]) == EPOCHS * ITERATIONS
-    resumed = torch.load(parts / f'epoch_{EPOCHS}.pth')
+    resumed = read_checkpoint(parts / f'epoch_{EPOCHS}.pth')
     for key in ('state_dict', 'optimizer', 'param_schedulers'):
         assert_same(resumed[key], expected[key])
 
@@ -135,6 +136,8 @@ def test_two_machines_train_and_one_continues_exactly(run, options, tmp_path):
     run('tools/dist_train.sh', CONFIG, 2, '--work-dir', parts, *checkpoint, *options, **env)
     assert logged(parts) == [e for e in logged(whole) if e.get('epoch', e['step']) > 1]
     assert len([entry for entry in logged(parts) if 'loss' in entry]) == 2 * ITERATIONS // 2
-    expected, resumed = (torch.load(run_dir / f'epoch_{EPOCHS}.pth') for run_dir in (whole, parts))
+    expected, resumed = (
+        read_checkpoint(run_dir / f'epoch_{EPOCHS}.pth') for run_dir in (whole, parts)
+    )
     for key in ('state_dict', 'optimizer', 'param_schedulers'):
         assert_same(resumed[key], expected[key])

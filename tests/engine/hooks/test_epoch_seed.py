@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
-import lesa_mmdet  # noqa: F401
+from lesa_mmdet.checkpoints.files import read_checkpoint
 
 EPOCHS = 3
 
@@ -72,7 +72,7 @@ def train(work_dir, *, seed=None, num_workers=0, resume=False, epochs=EPOCHS, **
 def test_resumed_run_draws_what_an_uninterrupted_one_draws(num_workers, randomness, tmp_path):
     options = dict(num_workers=num_workers, **randomness)
     whole = train(tmp_path / 'whole', **options)
-    seed = torch.load(tmp_path / 'whole' / 'epoch_1.pth')['meta']['seed']
+    seed = read_checkpoint(tmp_path / 'whole' / 'epoch_1.pth')['meta']['seed']
     first = train(tmp_path / 'parts', seed=seed, epochs=1, **options)
     rest = train(tmp_path / 'parts', resume=True, **options)  # its seed comes from the checkpoint
     assert len(whole) == EPOCHS * 3

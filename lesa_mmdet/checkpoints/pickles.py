@@ -1,0 +1,182 @@
+"""What a checkpoint may ask for besides tensors, and what it gets: stand-ins that only hold data.
+
+mmengine saves its log history, ``HistoryBuffer`` objects full of NumPy arrays, and NumPy numbers.
+Their own constructors trust a pickle: a dtype with a forged state makes NumPy take the bytes of a
+file for pointers. So a file gets none of them. It gets the classes below, which check what they are
+given and keep it, and :func:`restore` makes objects of NumPy and mmengine of them afterwards.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from mmengine.logging import HistoryBuffer
+
+_NUMBERS = {'b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8', 'c8', 'c16'}
+_STATISTICS = ('current', 'max', 'mean', 'min')
+
+
+class Refused(ValueError):
+    """A checkpoint asks for what is not allowed."""
+
+
+class DType:
+    """Stands for ``numpy.dtype``: a plain number."""
+
+    def __init__(self, code: str, *flags: bool) -> None:
+        if type(code) is not str or code not in _NUMBERS:
+            raise Refused(f'NumPy data of type {_shown(code)}, which is no plain number')
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: tuple) -> None:
+        _, order, *structure = state
+        if order not in ('<', '>', '|') or list(map(_shown, structure)) != _NO_STRUCTURE:
+            raise Refused(f'NumPy data of type {self.dtype} that is more than a plain number')
+        self.dtype = self.dtype.newbyteorder(order)
+
+    def restore(self) -> np.dtype:
+        """The dtype of NumPy."""
+        return self.dtype
+
+
+class Array:
+    """Stands for ``numpy.ndarray``."""
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, fortran, data = state
+        if type(dtype) is not DType or type(data) is not bytes:
+            raise Refused(f'a NumPy array of {_shown(dtype)} in {_shown(data)}')
+        if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
+            raise Refused(f'a NumPy array of shape {_shown(shape)}')
+        dtype = dtype.restore()
+        if math.prod(shape) * dtype.itemsize != len(data):
+            raise Refused(f'a NumPy array of shape {shape} and {dtype} in {len(data)} bytes')
+        order = 'F' if fortran is True else 'C'
+        self.array = np.frombuffer(data, dtype).reshape(shape, order=order).copy(order)
+
+    def restore(self) -> np.ndarray:
+        """The array of NumPy."""
+        return self.array
+
+
+class History:
+    """Stands for ``HistoryBuffer``."""
+
+    def __setstate__(self, state: dict) -> None:
+        self.values, self.counts = state['_log_history'], state['_count_history']
+        self.max_length = state['max_length']
+
+    def restore(self) -> HistoryBuffer:
+        """mmengine's log history, with its own statistics and not those of the file."""
+        if type(self.values) is not Array or type(self.counts) is not Array:
+            raise Refused('a log history without arrays')
+        if type(self.max_length) is not int:
+            raise Refused(f'a log history of {_shown(self.max_length)} entries')
+        history = HistoryBuffer(max_length=self.max_length)
+        history._log_history, history._count_history = self.values.array, self.counts.array
+        return history
+
+
+def begin_array(kind: Any, *_: Any) -> Array:
+    """Stands for the function of NumPy that an array's pickle begins with."""
+    if kind is not Array:
+        raise Refused(f'a NumPy array of {_shown(kind)}')
+    return Array()
+
+
+def number(dtype: Any, data: Any) -> np.generic:
+    """Stands for the function of NumPy that makes a number."""
+    array = Array()
+    array.__setstate__((1, (), dtype, False, data))
+    return array.array[()]
+
+
+def statistic(owner: Any, name: Any) -> str:
+    """Stands for ``getattr``: one of ``HistoryBuffer``'s statistics by its name, nothing else."""
+    if owner is not History or type(name) is not str or name not in _STATISTICS:
+        raise Refused(f'getattr({_shown(owner)}, {_shown(name)})')
+    return name
+
+
+def no_bytes(*args: Any) -> bytes:
+    """Stands for ``bytes``, which is how the data of an empty array are pickled."""
+    if args:
+        raise Refused('bytes of something else')
+    return b''
+
+
+# By the names in a file. NumPy 2 moved its functions; either version reads files of either.
+STAND_INS = {
+    'builtins.bytes': no_bytes,
+    'builtins.getattr': statistic,
+    'mmengine.logging.history_buffer.HistoryBuffer': History,
+    'numpy.dtype': DType,
+    'numpy.ndarray': Array,
+    'numpy.core.multiarray._reconstruct': begin_array,
+    'numpy._core.multiarray._reconstruct': begin_array,
+    'numpy.core.multiarray.scalar': number,
+    'numpy._core.multiarray.scalar': number,
+}
+_KINDS = (DType, Array, History)
+
+
+def restore(checkpoint: Any) -> Any:
+    """Put objects of NumPy and mmengine where a checkpoint has stand-ins.
+
+    Args:
+        checkpoint (Any): What was read. Its dicts and lists are changed in place.
+
+    Returns:
+        Any: The same without stand-ins.
+
+    Raises:
+        Refused: If a stand-in is incomplete, or where only names and numbers belong.
+    """
+    return _restore(checkpoint, {})
+
+
+def _restore(node: Any, done: dict[int, tuple]) -> Any:
+    """Restore what is below a node; ``done`` has those that were visited, before and after."""
+    if id(node) in done:
+        return done[id(node)][1]
+    done[id(node)] = node, node  # for a node that contains itself
+    restored = node
+    if isinstance(node, _KINDS):
+        try:
+            restored = node.restore()
+        except AttributeError as error:
+            raise Refused(f'{_shown(node)} of which nothing follows') from error
+    elif isinstance(node, dict):
+        _refuse_among(node)
+        for key, value in node.items():
+            node[key] = _restore(value, done)
+    elif isinstance(node, list):
+        node[:] = [_restore(value, done) for value in node]
+    elif type(node) is tuple:
+        restored = tuple(_restore(value, done) for value in node)
+    elif isinstance(node, (set, frozenset)):
+        _refuse_among(node)
+    elif any(node is stand_in for stand_in in STAND_INS.values()):
+        raise Refused(f'{_shown(node)} itself')
+    done[id(node)] = node, restored
+    return restored
+
+
+def _refuse_among(names: Any) -> None:
+    """Refuse stand-ins among the keys of a dict or the elements of a set."""
+    for name in names:
+        if isinstance(name, _KINDS):
+            raise Refused(f'{_shown(name)} as a key')
+
+
+def _shown(value: Any) -> str:
+    """Name what a file asks for. Runs nothing of it, and stays short."""
+    if value is None or type(value) in (bool, int, float, str):
+        return repr(value)[:40]
+    for name, stand_in in STAND_INS.items():
+        if value is stand_in or type(value) is stand_in:
+            return name
+    return f'a {type(value).__name__}'
+
+
+_NO_STRUCTURE = ['None', 'None', 'None', '-1', '-1', '0']
