@@ -5,13 +5,12 @@
 """
 
 import colorsys
-import json
-import os
 import pathlib
 
 import cv2
 import numpy as np
-from tqdm import tqdm
+
+from .generated import write_data_set
 
 MAX_SHAPES = 5
 MIN_SIDE = 16  # pixels; the side of a square as large as the smallest shape
@@ -20,8 +19,6 @@ MIN_VISIBLE = 0.5
 PLACING_TRIES = 10
 
 TEXTURES = ('stripes', 'checks', 'dots', 'gradient', 'noise')
-SPLITS = ('train', 'val')
-MIN_IMAGE_SIZE = 64
 DRAWING_VERSION = 1  # to be raised when the drawing changes, so that old data sets are rebuilt
 
 
@@ -61,7 +58,7 @@ OUTLINES = {
 CLASSES: tuple[str, ...] = tuple(OUTLINES)
 
 
-def _texture(rng, image_size, colour, contrast):
+def texture(rng, image_size, colour, contrast):
     """A random two-colour pattern over the whole image.
 
     Args:
@@ -94,7 +91,7 @@ def _texture(rng, image_size, colour, contrast):
     return colour.astype(np.float32) + pattern[..., None].astype(np.float32) * step
 
 
-def _colours(rng, count, hue, saturation):
+def random_colours(rng, count, hue, saturation):
     """Random colours, BGR (count, 3), 0 to 255, of a hue up to a twelfth of the circle away."""
     hues = (hue + rng.uniform(-1, 1, count) / 12) % 1
     saturations, values = rng.uniform(*saturation, count), rng.uniform(0.4, 1, count)
@@ -106,14 +103,24 @@ def _random_shape(rng, image_size):
     """The class index and bool mask (H, W) of a random shape that lies inside the image."""
     class_index = int(rng.integers(len(CLASSES)))
     side = rng.uniform(MIN_SIDE, MAX_SIDE * image_size)
-    outline = OUTLINES[CLASSES[class_index]] * side * np.exp(2j * np.pi * rng.random())
-    points = np.stack([outline.real, outline.imag], axis=1)
+    points = outline_points(rng, CLASSES[class_index], side)
     points += rng.uniform(-points.min(axis=0), image_size - 1 - points.max(axis=0))
+    return class_index, fill(points, image_size)
+
+
+def outline_points(rng, name, side):
+    """Corners (n, 2) of a shape around (0, 0) at a random angle, as large as a square of a side."""
+    outline = OUTLINES[name] * side * np.exp(2j * np.pi * rng.random())
+    return np.stack([outline.real, outline.imag], axis=1)
+
+
+def fill(points, image_size):
+    """Mask, bool (H, W), of the polygon with these corners (x, y)."""
     mask = np.zeros((image_size, image_size), np.uint8)
     fraction_bits = 4
     fixed_point = np.rint(points * 2**fraction_bits).astype(np.int32)
     cv2.fillPoly(mask, [fixed_point], 1, shift=fraction_bits)
-    return class_index, mask.astype(bool)
+    return mask.astype(bool)
 
 
 def _has_hole(mask):
@@ -141,8 +148,8 @@ def draw_image(rng, image_size):
         tuple[np.ndarray, list[tuple[int, np.ndarray]]]: The image, uint8 (H, W, 3) BGR, and per
         shape its index into ``CLASSES`` and the mask of its visible part, bool (H, W).
     """
-    (background,) = _colours(rng, 1, rng.random(), saturation=(0, 0.3))
-    image = _texture(rng, image_size, background, contrast=50)
+    (background,) = random_colours(rng, 1, rng.random(), saturation=(0, 0.3))
+    image = texture(rng, image_size, background, contrast=50)
     class_indices, full_areas, visible = [], [], []
     for _ in range(rng.integers(1, MAX_SHAPES + 1)):
         for _ in range(PLACING_TRIES):
@@ -156,92 +163,22 @@ def draw_image(rng, image_size):
         full_areas.append(mask.sum())
         visible = [*remaining, mask]
         # A class tends to a colour: learning starts there, and overlapping bands need the outline.
-        colours = _colours(rng, 6, class_index / len(CLASSES), saturation=(0.4, 1))
+        colours = random_colours(rng, 6, class_index / len(CLASSES), saturation=(0.4, 1))
         contrast_beneath = np.linalg.norm(colours - image[mask].mean(axis=0), axis=1)
         colour = colours[contrast_beneath.argmax()]
-        image[mask] = _texture(rng, image_size, colour, contrast=60)[mask]
+        image[mask] = texture(rng, image_size, colour, contrast=60)[mask]
     image += rng.uniform(2, 10) * rng.standard_normal(image.shape, dtype=np.float32)
     return image.clip(0, 255).astype(np.uint8), list(zip(class_indices, visible))
-
-
-def mask_to_polygons(mask):
-    """Outlines a mask without holes.
-
-    Args:
-        mask (np.ndarray): bool (H, W).
-
-    Returns:
-        list[list[float]]: One polygon ``[x0, y0, x1, y1, ...]`` per connected part, in COCO
-        coordinates: pixels, with (0, 0) the corner, not the centre, of the first pixel.
-    """
-    # Contours run through pixel centres. On a doubled mask these lie a quarter of a pixel
-    # within the true edge, so that pycocotools gets the mask back.
-    doubled = mask.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
-    contours, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return [((contour.ravel() + 0.5) / 2).tolist() for contour in contours]
-
-
-def _annotation(annotation_id, image_id, class_index, mask):
-    return {
-        'id': annotation_id,
-        'image_id': image_id,
-        'category_id': class_index + 1,
-        'segmentation': mask_to_polygons(mask),
-        'bbox': [float(value) for value in cv2.boundingRect(mask.astype(np.uint8))],
-        'area': float(mask.sum()),
-        'iscrowd': 0,
-    }
-
-
-def _file_name(index):
-    return f'shapes_{index:06d}.jpg'
-
-
-def _write_text(path, text):
-    """Writes a file whole or not at all."""
-    partial = path.with_name(path.name + '.tmp')
-    partial.write_text(text, encoding='utf-8')
-    os.replace(partial, path)
-
-
-def _write_split(root, split, num_images, image_size, seed):
-    images, annotations = [], []
-    for index in tqdm(range(num_images), desc=f'drawing {split} images'):
-        rng = np.random.default_rng([seed, SPLITS.index(split), index])
-        image, shapes = draw_image(rng, image_size)
-        _, encoded = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 95])
-        (root / split / _file_name(index)).write_bytes(encoded.tobytes())
-        image_id = index + 1
-        images.append(
-            {
-                'id': image_id,
-                'file_name': _file_name(index),
-                'width': image_size,
-                'height': image_size,
-            }
-        )
-        for class_index, mask in shapes:
-            annotation_id = len(annotations) + 1
-            annotations.append(_annotation(annotation_id, image_id, class_index, mask))
-    coco = {
-        'info': {'description': 'Synthetic shapes of lesa_mmdet'},
-        'licenses': [],
-        'images': images,
-        'annotations': annotations,
-        'categories': [{'id': i, 'name': name} for i, name in enumerate(CLASSES, start=1)],
-    }
-    _write_text(root / 'annotations' / f'{split}.json', json.dumps(coco))
 
 
 def generate(root, *, num_train=600, num_val=150, image_size=192, seed=0) -> pathlib.Path:
     """Writes the data set, unless ``root`` already holds it complete.
 
-    The same arguments give the same files, byte for byte. Below ``root`` it writes, and on a
-    rebuild replaces, ``{train,val}/shapes_*.jpg``, ``annotations/{train,val}.json`` and, last,
-    ``dataset.json`` with the arguments; it leaves other files alone.
+    The same arguments give the same files, byte for byte.
 
     Args:
-        root (str | os.PathLike): Folder to write to, made when missing.
+        root (str | os.PathLike): Folder to write to, made when missing. Which files it gets:
+            :func:`~lesa_mmdet.datasets.generated.write_data_set`.
         num_train (int): Number of training images, at least 1.
         num_val (int): Number of validation images, at least 1.
         image_size (int): Height and width of the images in pixels, at least 64. COCO's large
@@ -255,34 +192,6 @@ def generate(root, *, num_train=600, num_val=150, image_size=192, seed=0) -> pat
         ValueError: If a number is not an integer or below its minimum.
         OSError: If a file cannot be written.
     """
-    arguments = {
-        'num_train': num_train,
-        'num_val': num_val,
-        'image_size': image_size,
-        'seed': seed,
-    }
-    minimums = {'num_train': 1, 'num_val': 1, 'image_size': MIN_IMAGE_SIZE, 'seed': 0}
-    for name, minimum in minimums.items():
-        value = arguments[name]
-        if not isinstance(value, int) or value < minimum:
-            raise ValueError(f'{name} is {value!r}, but must be an integer of at least {minimum}.')
-
-    root = pathlib.Path(root)
-    stamp, stamp_text = root / 'dataset.json', json.dumps({'version': DRAWING_VERSION, **arguments})
-    counts = dict(zip(SPLITS, (num_train, num_val)))
-    files = [root / split / _file_name(i) for split in SPLITS for i in range(counts[split])]
-    files += [root / 'annotations' / f'{split}.json' for split in SPLITS]
-    stamp_matches = stamp.is_file() and stamp.read_text(encoding='utf-8') == stamp_text
-    if stamp_matches and all(file.is_file() for file in files):
-        return root
-
-    stamp.unlink(missing_ok=True)
-    for split in SPLITS:
-        for stale in (root / split).glob('shapes_*.jpg'):
-            stale.unlink()
-    for folder in (*SPLITS, 'annotations'):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    for split in SPLITS:
-        _write_split(root, split, counts[split], image_size, seed)
-    _write_text(stamp, stamp_text)
-    return root
+    drawing = {'version': DRAWING_VERSION}
+    sizes = dict(num_train=num_train, num_val=num_val, image_size=image_size)
+    return write_data_set(root, draw_image, CLASSES, drawing, **sizes, seed=seed)

@@ -8,7 +8,7 @@ import pytest
 from pycocotools import mask as mask_api
 from pycocotools.coco import COCO
 
-from lesa_mmdet.datasets import shapes
+from lesa_mmdet.datasets import generated, shapes
 
 NUM_TRAIN, NUM_VAL = 80, 20
 SMALL = {'num_train': 3, 'num_val': 2, 'image_size': 64}
@@ -27,7 +27,7 @@ def write_times(root):
 
 
 def redraw(split, image_id):
-    rng = np.random.default_rng([0, shapes.SPLITS.index(split), image_id - 1])
+    rng = np.random.default_rng([0, generated.SPLITS.index(split), image_id - 1])
     return shapes.draw_image(rng, 192)
 
 
@@ -37,7 +37,7 @@ def root(tmp_path_factory):
     return shapes.generate(folder, num_train=NUM_TRAIN, num_val=NUM_VAL)
 
 
-@pytest.fixture(scope='module', params=shapes.SPLITS)
+@pytest.fixture(scope='module', params=generated.SPLITS)
 def split(request):
     return request.param
 
@@ -165,7 +165,7 @@ def test_occlusion_occurs_within_its_limit(monkeypatch, image_size):
 )
 def test_polygons_give_back_the_mask(rows, num_polygons):
     mask = np.array([[cell == '#' for cell in row] for row in rows])
-    polygons = shapes.mask_to_polygons(mask)
+    polygons = generated.mask_to_polygons(mask)
     assert len(polygons) == num_polygons
     decoded = mask_api.decode(mask_api.merge(mask_api.frPyObjects(polygons, *mask.shape)))
     np.testing.assert_array_equal(decoded.astype(bool), mask)
@@ -174,7 +174,7 @@ def test_polygons_give_back_the_mask(rows, num_polygons):
 def test_polygons_are_centred_on_the_pixels():
     mask = np.zeros((5, 5), bool)
     mask[3, 1] = True
-    (polygon,) = shapes.mask_to_polygons(mask)
+    (polygon,) = generated.mask_to_polygons(mask)
     assert np.mean(np.reshape(polygon, (-1, 2)), axis=0).tolist() == [1.5, 3.5]
 
 

@@ -1,0 +1,261 @@
+"""A study in miniature: the demo's detector with every operator, on two generated data sets.
+
+A run trains one model on one data set from one seed, on one thread. What the file of results holds
+is not run again, and a run that was killed goes on from its last epoch:
+
+    nice -n 19 python benchmarks/study.py --seeds 5 --jobs 2
+    python benchmarks/study.py --report --plot docs/images/study.png
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import timedelta
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+import mmdet
+import study_report
+import torch
+from measure import RSS_UNIT, machine
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from study_models import DATA_SETS, MODELS
+
+from lesa_mmdet.engine.hooks import TermWeightsHook
+
+HERE = Path(__file__).parent
+CONFIG = HERE / 'study_config.py'
+RESULTS = HERE / 'study.json'
+
+# Fresh processes that have imported all this already.
+PROCESSES = multiprocessing.get_context('forkserver')
+PROCESSES.set_forkserver_preload(['study'])
+
+
+class Run(NamedTuple):
+    """One training: on a data set, of a model, from a seed."""
+
+    data_set: str
+    model: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f'{self.data_set}, {self.model}, seed {self.seed}'
+
+    def folder(self, work_dir: Path) -> Path:
+        """Where it keeps checkpoints, log and result."""
+        return work_dir / f'{self.data_set}-{self.model}-{self.seed}'
+
+
+class Cost(Hook):
+    """What training costs: processor time of the steps, and memory of the process above the start.
+
+    Processor time on one thread hardly depends on what else the machine does.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        self.seconds = []
+        self.before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    def before_train_iter(self, *_, **__) -> None:
+        self.start = time.process_time()
+
+    def after_train_iter(self, *_, **__) -> None:
+        self.seconds.append(time.process_time() - self.start)
+        self.mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - self.before) * RSS_UNIT
+        self.mib /= 2**20
+
+
+def schedule(cfg: Config) -> dict:
+    """What all runs of one file of results have in common."""
+    return dict(
+        **cfg.data,
+        epochs=cfg.max_epochs,
+        batch_size=cfg.train_dataloader.batch_size,
+        lr=cfg.optim_wrapper.optimizer.lr,
+    )
+
+
+def configure(run: Run, work_dir: Path) -> Config:
+    """The config of a run; the data set is drawn if it is not there."""
+    cfg = Config.fromfile(CONFIG)
+    data_set = DATA_SETS[run.data_set]
+    root = data_set.generate(work_dir / 'data' / run.data_set, **cfg.data)
+    heads = ('bbox_head', 'mask_head')
+    cfg.merge_from_dict({'model': MODELS[run.model].changes})
+    for head in heads:
+        cfg.model.roi_head[head].num_classes = len(data_set.classes)
+    for split in ('train', 'val', 'test'):
+        loader = cfg[f'{split}_dataloader']
+        loader.dataset.update(data_root=f'{root}/', metainfo=dict(classes=data_set.classes))
+        if split != 'train':
+            cfg[f'{split}_evaluator'].ann_file = str(root / 'annotations' / 'val.json')
+    cfg.merge_from_dict(
+        dict(work_dir=str(run.folder(work_dir)), resume=True, randomness=dict(seed=run.seed))
+    )
+    return cfg
+
+
+def train(run: Run, work_dir: Path) -> dict:
+    """Train and evaluate in this process, from where a killed run has come to."""
+    runner = Runner.from_cfg(configure(run, work_dir))
+    cost = Cost()
+    runner.register_hook(cost)
+    if MODELS[run.model].has_terms:
+        runner.register_hook(TermWeightsHook(num_batches=len(runner.val_dataloader)))
+    runner.train()
+    scalars = runner.message_hub.log_scalars
+    result = {
+        **run._asdict(),
+        'box_ap': scalars['val/coco/bbox_mAP'].current(),
+        'mask_ap': scalars['val/coco/segm_mAP'].current(),
+        'parameters': sum(p.numel() for p in runner.model.parameters()),
+        'step_seconds': round(statistics.median(cost.seconds), 4),
+        'mib': round(cost.mib, 1),
+    }
+    if MODELS[run.model].has_terms:
+        result['unary'] = round(scalars['val/term_weights/unary'].current(), 4)
+    return {**result, **where()}
+
+
+def where() -> dict:
+    """Machine, versions and commit."""
+    git = ['git', '-C', str(HERE), 'describe', '--always', '--dirty', '--exclude=*']
+    commit = subprocess.run(git, stdout=subprocess.PIPE, text=True).stdout.strip()
+    about = machine('cpu')
+    versions = f'Python {platform.python_version()}, torch {about["torch"]}'
+    return dict(
+        machine=about['name'], versions=f'{versions}, mmdet {mmdet.__version__}', commit=commit
+    )
+
+
+def run_to_file(run: Run, work_dir: Path) -> None:
+    """Run in this process, which has been made for it, and write result and log to its folder."""
+    folder = run.folder(work_dir)
+    with (folder / 'log.txt').open('a') as log:
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
+        torch.set_num_threads(1)
+        write(folder / 'result.json', json.dumps(train(run, work_dir)))
+
+
+def run_apart(run: Run, work_dir: Path) -> Optional[dict]:
+    """Result of a run in a process of its own; None if it failed."""
+    folder = run.folder(work_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    result = folder / 'result.json'
+    if not result.is_file():  # else the study was killed before it took the result
+        process = PROCESSES.Process(target=run_to_file, args=(run, work_dir))
+        process.start()
+        process.join()
+        if process.exitcode:
+            print(f'{run} failed with exit code {process.exitcode}: see {folder / "log.txt"}')
+            return None
+    return json.loads(result.read_text())
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + '.tmp')
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def load(path: Path, settings: dict) -> list[dict]:
+    """The results so far.
+
+    Raises:
+        ValueError: If they are of another schedule.
+    """
+    if not path.is_file():
+        return []
+    stored = json.loads(path.read_text())
+    if stored['schedule'] != settings:
+        raise ValueError(
+            f'{path} holds results of the schedule {stored["schedule"]}, not of {settings}: they '
+            'cannot be compared; name another file with --results'
+        )
+    return stored['runs']
+
+
+def save(path: Path, settings: dict, results: Sequence[dict]) -> None:
+    """Keep the results, a line each."""
+    order = {name: index for names in (DATA_SETS, MODELS) for index, name in enumerate(names)}
+    runs = sorted(results, key=lambda r: (order[r['data_set']], order[r['model']], r['seed']))
+    lines = ',\n'.join(f'  {json.dumps(result)}' for result in runs)
+    write(path, f'{{"schedule": {json.dumps(settings)},\n "runs": [\n{lines}\n]}}\n')
+
+
+def study(args: argparse.Namespace, settings: dict) -> bool:
+    """Run what is missing, seed by seed; whether all of it went well."""
+    results = load(args.results, settings)
+    done = {(r['data_set'], r['model'], r['seed']) for r in results}
+    asked = product(range(args.seeds), args.data_sets, args.models)
+    missing = [run for seed, *what in asked if (run := Run(*what, seed)) not in done]
+    print(f'{len(done)} runs are done, {len(missing)} are to be run, {args.jobs} side by side')
+    for name in args.data_sets:  # before processes draw the same
+        configure(Run(name, next(iter(MODELS)), 0), args.work_dir)
+    start, failed = time.monotonic(), 0
+    with ThreadPoolExecutor(args.jobs) as pool:
+        futures = {pool.submit(run_apart, run, args.work_dir): run for run in missing}
+        for count, future in enumerate(as_completed(futures), 1):
+            run, result = futures[future], future.result()
+            if result is None:
+                failed += 1
+                continue
+            results.append(result)
+            save(args.results, settings, results)
+            shutil.rmtree(run.folder(args.work_dir))
+            left = (time.monotonic() - start) / count * (len(missing) - count)
+            print(
+                f'{time.strftime("%H:%M:%S")} {count}/{len(missing)} {run}: '
+                f'box AP {result["box_ap"]:.3f}, mask AP {result["mask_ap"]:.3f}; '
+                f'{timedelta(seconds=round(left))} to go',
+                flush=True,
+            )
+    return not failed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--seeds', type=int, default=5, help='runs of a model on a data set')
+    parser.add_argument('--models', nargs='+', choices=MODELS, default=list(MODELS))
+    parser.add_argument('--data-sets', nargs='+', choices=DATA_SETS, default=list(DATA_SETS))
+    parser.add_argument('--jobs', type=int, default=1, help='runs side by side')
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/study'))
+    parser.add_argument('--results', type=Path, default=RESULTS, help='file of all results')
+    parser.add_argument('--report', action='store_true', help='print the tables, run nothing')
+    parser.add_argument('--plot', type=Path, help='draw the figure, run nothing')
+    args = parser.parse_args()
+
+    os.environ['OMP_NUM_THREADS'] = '1'
+    settings = schedule(Config.fromfile(CONFIG))
+    try:
+        if args.report or args.plot:
+            results = load(args.results, settings)
+            if args.report:
+                print(study_report.tables(results))
+            if args.plot:
+                study_report.plot(results, args.plot)
+            return
+        if not study(args, settings):
+            sys.exit(1)
+    except ValueError as error:
+        sys.exit(str(error))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,130 @@
+"""Tables and figure of the study, from its results alone."""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+from matplotlib.figure import Figure
+from scipy.stats import t as student
+from study_models import DATA_SETS, MODELS
+
+METRICS = {'box_ap': 'box AP', 'mask_ap': 'mask AP'}
+CONFIDENCE = 0.95
+
+
+def values(results: Sequence[dict], data_set: str, model: str, key: str) -> dict[int, float]:
+    """Values of the runs of a model on a data set, by seed."""
+    return {
+        r['seed']: r[key]
+        for r in results
+        if (r['data_set'], r['model']) == (data_set, model) and key in r
+    }
+
+
+def mean_and_error(sample: Sequence[float]) -> tuple[float, Optional[float]]:
+    """Mean and its standard error, which one value does not have."""
+    if len(sample) < 2:
+        return statistics.fmean(sample), None
+    return statistics.fmean(sample), statistics.stdev(sample) / len(sample) ** 0.5
+
+
+def paired_difference(
+    ours: dict[int, float], theirs: dict[int, float]
+) -> Optional[tuple[float, Optional[float]]]:
+    """Mean difference of the runs of equal seeds, and half its confidence interval.
+
+    The interval is Student's for the differences; one seed has none, and none no difference.
+    """
+    differences = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
+    if not differences:
+        return None
+    mean, error = mean_and_error(differences)
+    if error is None:
+        return mean, None
+    return mean, error * student.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)
+
+
+def tables(results: Sequence[dict]) -> str:
+    """Markdown: APs and differences of each data set, then what the models cost."""
+    parts = [_accuracy(results, data_set) for data_set in DATA_SETS]
+    return '\n\n'.join([*parts, _cost(results)])
+
+
+def _accuracy(results: Sequence[dict], data_set: str) -> str:
+    head = ['seeds']
+    for name in METRICS.values():
+        head += [name, 'difference']
+    rows = [_row(DATA_SETS[data_set].title, *head), '|---' * (1 + len(head)) + '|']
+    for name, model in MODELS.items():
+        of_metric = {key: values(results, data_set, name, key) for key in METRICS}
+        seeds = len(of_metric['box_ap'])
+        if not seeds:
+            continue
+        cells = [str(seeds)]
+        for key, ours in of_metric.items():
+            mean, error = mean_and_error(list(ours.values()))
+            cells.append(_points(mean, error))
+            theirs = model.against and values(results, data_set, model.against, key)
+            difference = theirs and paired_difference(ours, theirs)
+            cells.append(_points(*difference, sign='+') if difference else '')
+        rows.append(_row(model.label, *cells))
+    return '\n'.join(rows)
+
+
+def _cost(results: Sequence[dict]) -> str:
+    head = ('parameters', 'step', 'memory', *(f'unary, {name}' for name in DATA_SETS))
+    rows = [_row('', *head), '|---' * (1 + len(head)) + '|']
+    for name, model in MODELS.items():
+        runs = [r for r in results if r['model'] == name]
+        if not runs:
+            continue
+        shares = (list(values(results, data_set, name, 'unary').values()) for data_set in DATA_SETS)
+        rows.append(
+            _row(
+                model.label,
+                f'{runs[0]["parameters"] / 1e6:.2f} M',
+                f'{1000 * statistics.median(r["step_seconds"] for r in runs):.0f} ms',
+                f'{statistics.median(r["mib"] for r in runs):.0f} MiB',
+                *(f'{100 * statistics.fmean(share):.1f}%' if share else '' for share in shares),
+            )
+        )
+    return '\n'.join(rows)
+
+
+def _row(*cells: str) -> str:
+    return f'| {" | ".join(cells)} |'
+
+
+def _points(value: float, error: Optional[float], sign: str = '') -> str:
+    """AP in points with what is behind the plus-minus."""
+    text = f'{100 * value:{sign}.1f}'
+    return text if error is None else f'{text} ± {100 * error:.1f}'
+
+
+def plot(results: Sequence[dict], path: Path) -> None:
+    """Draw the box AP of every run, and the mean of each model with its standard error.
+
+    Args:
+        results (Sequence[dict]): The runs.
+        path (Path): Picture to write.
+    """
+    names = [name for name in MODELS if any(r['model'] == name for r in results)]
+    figure = Figure(figsize=(10, 1.2 + 0.35 * len(names)), layout='constrained')
+    for axes, data_set in zip(figure.subplots(1, len(DATA_SETS), sharey=True), DATA_SETS):
+        for height, name in enumerate(names):
+            for key, colour, shift in (('box_ap', 'tab:blue', -0.15), ('mask_ap', 'tab:red', 0.15)):
+                aps = [100 * ap for ap in values(results, data_set, name, key).values()]
+                if not aps:
+                    continue
+                label = METRICS[key] if height == 0 else None
+                axes.plot(aps, [height + shift] * len(aps), '.', color=colour, alpha=0.4)
+                mean, error = mean_and_error(aps)
+                style = dict(fmt='|', color=colour, capsize=3, markersize=12, label=label)
+                axes.errorbar(mean, height + shift, xerr=error or 0, **style)
+        axes.set(title=DATA_SETS[data_set].title, xlabel='AP (points)')
+        axes.set_yticks(range(len(names)), [MODELS[name].label for name in names])
+        axes.grid(alpha=0.3)
+    axes.invert_yaxis()
+    figure.legend(*axes.get_legend_handles_labels(), loc='outside lower center', ncols=2)
+    figure.savefig(path, dpi=110)
