@@ -6,6 +6,7 @@ No other module imports them from mmdet or mmengine, so that another home of the
 from mmdet.datasets import CocoDataset
 from mmdet.evaluation import CocoMetric
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
+from mmdet.models.backbones.swin import SwinTransformer, WindowMSA
 from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmengine.hooks import DistSamplerSeedHook, Hook
 from mmengine.model import BaseModule
@@ -24,6 +25,8 @@ __all__ = [
     'DistSamplerSeedHook',
     'Hook',
     'ResNet',
+    'SwinTransformer',
+    'WindowMSA',
     'register_backbone',
 ]
 
