@@ -45,8 +45,9 @@ def adapt_state_dict(state_dict: MutableMapping[str, Any], prefix: str, backbone
 
     Renames the authors' keys, drops the classifier, fits position tables to the backbone's,
     replaces positions of another kind, adds the offsets of deformable convolutions to a checkpoint
-    without any, and gives a Swin that a classifier has trained its output norms. Changes ``state_dict`` in place, as a module's
-    ``_load_from_state_dict`` may, and logs one line for each kind of change.
+    without any, and gives a Swin that a classifier has trained its output norms. Changes
+    ``state_dict`` in place, as a module's ``_load_from_state_dict`` may, and logs one line for each
+    kind of change.
 
     Args:
         state_dict (MutableMapping[str, Any]): A state dict, or the authors' ``{'net': ...}``.
@@ -77,7 +78,8 @@ def adapt_classifier(state_dict: MutableMapping[str, Any], prefix: str) -> None:
     """Turn the part of a state dict that belongs to a classifier into what mmpretrain's takes.
 
     LESA's authors, and torchvision, have the classifier's layer as ``fc`` beside the backbone's,
-    ELSA's as ``head``: it becomes ``head.fc``, the rest ``backbone.*``. Changes ``state_dict`` in place.
+    ELSA's as ``head``: it becomes ``head.fc``, the rest ``backbone.*``. Changes ``state_dict`` in
+    place.
 
     Args:
         state_dict (MutableMapping[str, Any]): A state dict, or the authors' ``{'net': ...}``.
@@ -151,7 +153,11 @@ def _fit_output_norms(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> No
     """Give a Swin its output norms, one a stage, if a classifier had one only, in place."""
     wanted = [key for key in own if _OUTPUT_NORM.match(key)]
     final = [key for key in given if key.startswith('norm.') or _OUTPUT_NORM.match(key)]
-    if not wanted or len({key.partition('.')[0] for key in final}) != 1 or set(wanted) == set(final):
+    if (
+        not wanted
+        or len({key.partition('.')[0] for key in final}) != 1
+        or set(wanted) == set(final)
+    ):
         return
     last = {key: given.pop(key) for key in final}
     if len(wanted) == len(final):  # a classifier's for a classifier

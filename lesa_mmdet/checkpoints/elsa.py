@@ -34,9 +34,9 @@ def convert_elsa(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
             ``backbone.`` (kept).
 
     Returns:
-        dict[str, Tensor]: The same parameters under our names, the classifier's as ``fc.*``. Merging
-        has its channels in another order; window attention has queries, keys and values in this
-        order, and its position table transposed and reversed; constants are gone.
+        dict[str, Tensor]: The same parameters under our names, the classifier's as ``fc.*``.
+        Merging has its channels in another order; window attention has queries, keys and values in
+        this order, and its position table transposed and reversed; constants are gone.
     """
     operators, windows = (
         {key.removesuffix(name) for key in state_dict if re.search(rf'(^|\.){name}$', key)}

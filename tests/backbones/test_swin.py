@@ -147,19 +147,12 @@ def renamed(key, shapes):
 
 
 @pytest.mark.parametrize(
-    'kind, classifier, detector',
-    [
-        ('tiny', 29_140_978, 28_373_322),
-        ('small', 52_874_626, 52_106_970),
-        ('base', 92_682_464, 91_659_256),
-    ],
+    'kind, expected', [('tiny', 29_140_978), ('small', 52_874_626), ('base', 92_682_464)]
 )
-def test_number_of_parameters(kind, classifier, detector):
-    with torch.device('meta'):
-        assert num_parameters(ELSA_Swin(**ARCHITECTURES[kind])) == detector
-        backbone = ELSA_Swin(**ARCHITECTURES[kind], out_indices=(3,))
-        head = nn.Linear(backbone.num_features[-1], 1000)
-    assert num_parameters(backbone) + num_parameters(head) == classifier
+def test_number_of_parameters_of_the_classifiers(kind, expected):
+    backbone = ELSA_Swin(**ARCHITECTURES[kind], out_indices=(3,))
+    head = nn.Linear(backbone.num_features[-1], 1000)
+    assert num_parameters(backbone) + num_parameters(head) == expected
 
 
 @pytest.mark.parametrize('size', [(64, 64), (97, 70), (33, 130)])
@@ -194,7 +187,9 @@ def test_operators_are_where_the_paper_has_them():
             else:
                 assert isinstance(block.attn.operator, ELSA)
                 assert block.attn.operator.num_heads == heads[index]
-    rates = [getattr(block.attn.drop, 'drop_prob', 0) for s in backbone.stages for block in s.blocks]
+    rates = [
+        getattr(block.attn.drop, 'drop_prob', 0) for s in backbone.stages for block in s.blocks
+    ]
     assert rates == pytest.approx(torch.linspace(0, 0.1, 12).tolist())
 
 
@@ -304,7 +299,10 @@ def test_in_the_bottleneck_of_a_resnet(strides, stage):
 @pytest.mark.parametrize(
     'kwargs, message',
     [
-        (dict(operator=dict(type='Elsa')), "operator type 'Elsa' is unknown; available: .*ELSA, LE"),
+        (
+            dict(operator=dict(type='Elsa')),
+            "operator type 'Elsa' is unknown; available: .*ELSA, LE",
+        ),
         (dict(stages_with_operator=(True,)), 'a value for each of 4 stages'),
         (dict(operator=dict(type='ELSA', num_heads=5)), 'a multiple of num_heads = 5, got 24'),
     ],
