@@ -17,12 +17,13 @@ from typing import Callable
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from measure import Meter, in_own_process, machine, memory_of, save
+from measure import Meter, check_outputs, in_own_process, machine, memory_of, save
 from torch import Tensor, nn
 
 from lesa_mmdet import LESA, LESA_WRN, LESA_ResNet
 from lesa_mmdet.attention import attend, fit_table, relative_logits
 from lesa_mmdet.attention.decomposed.reference import attend_normalized
+from lesa_mmdet.command import command
 from lesa_mmdet.layers.context import DecomposedContext
 
 HEADS = 8
@@ -325,8 +326,10 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@command
 def main() -> None:
     args = parse_args()
+    check_outputs(args.json, args.plot)
     about = machine(args.device)
     print(', '.join(f'{key} {value}' for key, value in about.items()))
     records, title, ours = [], None, {}

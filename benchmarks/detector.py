@@ -8,13 +8,13 @@ Images and targets are random; the step is forward, losses, backward and SGD, ba
 import argparse
 
 import torch
-from measure import Meter, in_own_process, machine, ratios, save
+from measure import Meter, check_outputs, in_own_process, machine, ratios, save
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.hub import get_config
 from mmengine.registry import init_default_scope
 
-import lesa_mmdet  # noqa: F401
+from lesa_mmdet.command import command
 
 # Config of mmdet, our backbone in it.
 DETECTORS = {
@@ -55,6 +55,7 @@ def run(model: str, size: int, backbone: str, device: str, seconds: float) -> di
     return meter(train)
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument('--json', help='file for all figures')
     args = parser.parse_args()
 
+    check_outputs(args.json)
     about = machine(args.device)
     print(', '.join(f'{key} {value}' for key, value in about.items()))
     records = []

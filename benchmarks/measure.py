@@ -12,6 +12,9 @@ from typing import Callable, Optional
 import torch
 from torch.utils.benchmark import Timer
 
+from lesa_mmdet.analysis.curves import PICTURES
+from lesa_mmdet.preflight import check_output
+
 RSS_UNIT = 1 if sys.platform == 'darwin' else 1024  # bytes in a unit of ru_maxrss
 
 
@@ -40,6 +43,14 @@ def save(path: Optional[str], about: dict, records: list[dict]) -> None:
     """Write all figures as JSON, if a file is named."""
     if path:
         Path(path).write_text(json.dumps(dict(machine=about, records=records), indent=1))
+
+
+def check_outputs(json_file: Optional[str], plot: Optional[str] = None) -> None:
+    """Check that the files that are named can be written, before hours are measured."""
+    if json_file:
+        check_output(json_file, '--json', ('.json',))
+    if plot:
+        check_output(plot, '--plot', PICTURES)
 
 
 def in_own_process(case: Callable, *args) -> dict:

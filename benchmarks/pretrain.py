@@ -10,11 +10,12 @@ import argparse
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
-from measure import Meter, in_own_process, machine, ratios, save
+from measure import Meter, check_outputs, in_own_process, machine, ratios, save
 from torch import Tensor, nn
 
 from lesa_mmdet import LESA_ResNet
 from lesa_mmdet.attention.decomposed.reference import attend_flattened_normalized
+from lesa_mmdet.command import command
 from lesa_mmdet.layers.context import FlattenedContext
 
 CLASSES = 1000
@@ -61,6 +62,7 @@ def run(form: str, batch: int, size: int, device: str, seconds: float) -> dict:
     return meter(train)
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
@@ -71,6 +73,7 @@ def main() -> None:
     parser.add_argument('--json', help='file for all figures')
     args = parser.parse_args()
 
+    check_outputs(args.json)
     about = machine(args.device)
     print(', '.join(f'{key} {value}' for key, value in about.items()))
     print(f'ResNet-50, {args.size} x {args.size}, batch {args.batch}, one training step')

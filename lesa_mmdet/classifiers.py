@@ -3,6 +3,8 @@
 Configs name it beside the package: ``custom_imports=dict(imports=['lesa_mmdet.classifiers'])``.
 """
 
+from .configs import INSTALL_MMPRETRAIN
+
 try:
     from mmpretrain.models import ImageClassifier
     from mmpretrain.registry import MODELS
@@ -10,8 +12,7 @@ except ModuleNotFoundError as error:
     if error.name != 'mmpretrain':
         raise
     raise ImportError(
-        'image classification needs mmpretrain, which is not installed: '
-        'pip install lesa_mmdet[pretrain]'
+        f'image classification needs mmpretrain, which is not installed: {INSTALL_MMPRETRAIN}'
     ) from error
 
 from .checkpoints import adapt_classifier

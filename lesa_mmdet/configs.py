@@ -1,21 +1,35 @@
 """Where the configs are, for projects that build on them, and reading them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 _PACKAGE = Path(__file__).parent
 # In an installed package the configs lie where mmdet has its own; in a checkout beside the package.
 _INSTALLED = _PACKAGE / '.mim' / 'configs'
 CONFIG_ROOT = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / 'configs'
+INSTALL_MMPRETRAIN = "pip install 'mmpretrain>=1.2,<2' torchvision"
 PRETRAIN_HINT = (
-    'it is an image classification config, and mmpretrain is not installed: '
-    'pip install lesa_mmdet[pretrain]'
+    'it is an image classification config, and mmpretrain is not installed: ' + INSTALL_MMPRETRAIN
 )
+# What mmdet, mmpretrain and mmengine read of a config; its other variables only help to write it.
+_READ = {
+    *signature(Runner.__init__).parameters,
+    'auto_scale_lr',
+    'custom_imports',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'runner_type',
+    'tta_model',
+    'tta_pipeline',
+}
+_LIKE = 0.9  # how alike a name is to one that it is taken for, of 1
 
 
 def config_path(name: str) -> str:
@@ -53,8 +67,11 @@ def load_config(path: str, cfg_options: Optional[Mapping] = None) -> Config:
 
     Raises:
         FileNotFoundError: If it does not exist, or a config in its ``_base_``.
-        ValueError: If it is a classifier's and mmpretrain is not installed.
+        ValueError: If it is a classifier's and mmpretrain is not installed, it is no config, or a
+            change would change nothing.
     """
+    if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
+        raise ValueError(f'{path} is no config: its name has to end with .py')
     if not Path(path).is_file():
         raise FileNotFoundError(f'config {path} does not exist; docs/model_table.md lists all')
     try:
@@ -68,8 +85,51 @@ def load_config(path: str, cfg_options: Optional[Mapping] = None) -> Config:
         if find_spec('mmpretrain') or 'mmpretrain' not in _messages(error):
             raise
         raise ValueError(f'{path}: {PRETRAIN_HINT}') from error
+    except (SyntaxError, NameError) as error:
+        raise ValueError(f'{path} is no config: {error}') from error
+    for key in cfg_options or {}:
+        _check_option(cfg, key)
     cfg.merge_from_dict(cfg_options or {})
     return cfg
+
+
+def _check_option(cfg: Config, key: str) -> None:
+    """Refuse a change of what nobody reads: a misspelt name, or a variable that helps to write."""
+    names, whole = key.split('.'), cfg.to_dict()
+    node = whole
+    for name in names:
+        if isinstance(node, Mapping) and name not in node and name not in _READ:
+            close = get_close_matches(name, map(str, node), n=1, cutoff=_LIKE)
+            if close or node is whole:
+                known = f'is {close[0]} meant?' if close else f'it has {", ".join(sorted(whole))}'
+                raise ValueError(f'--cfg-options {key}: the config has no {name}; {known}')
+        if isinstance(node, (list, tuple)):
+            if not (name.isdigit() and int(name) < len(node)):
+                raise ValueError(
+                    f'--cfg-options {key}: the config has {len(node)} there, from 0 on, no {name}'
+                )
+            node = node[int(name)]
+        else:
+            node = node.get(name) if isinstance(node, Mapping) else None
+    name = names[0]
+    if name not in _READ and not isinstance(whole[name], Mapping):
+        paths = [path for part in _READ for path in _paths(whole.get(part), part)]
+        paths = sorted(path for path in paths if path.endswith(f'.{name}'))
+        instead = f'; set {", ".join(paths)} instead' if paths else ''
+        raise ValueError(
+            f'--cfg-options {key} changes nothing: {name} is a variable that the file itself has '
+            f'used up{instead}'
+        )
+
+
+def _paths(node: Any, path: str) -> Iterator[str]:
+    """The paths of all values inside a part of a config."""
+    children = node.items() if isinstance(node, Mapping) else ()
+    if isinstance(node, (list, tuple)):
+        children = enumerate(node)
+    for key, child in children:
+        yield f'{path}.{key}'
+        yield from _paths(child, f'{path}.{key}')
 
 
 def _messages(error: Optional[BaseException]) -> str:

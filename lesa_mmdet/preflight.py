@@ -1,16 +1,21 @@
-"""What is looked at before anything is built: the files that a config names."""
+"""What is looked at before anything is built: files that are read and written, classes."""
 
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.fileio import join_path
 
+from .upstream import DATASETS
+
 COCO_HINT = (
     'get COCO 2017 with tools/download_coco.py, which puts it into data/coco (annotations/, '
     'train2017/, val2017/), or name your folder in the config'
 )
+SHAPES_HINT = 'tools/demo.py draws these images before it trains on them'
+OWN_HINT = 'name your own in the config, as docs/reuse.md shows'
 STUFF_HINT = (
     'get the maps with tools/download_coco.py --parts stuff, which puts them into '
     'data/coco/stuffthingmaps, or take the config that needs none: '
@@ -36,6 +41,27 @@ LOADERS = {'train': ('train_dataloader', 'val_dataloader'), 'test': ('test_datal
 EVALUATORS = {'train': ('val_evaluator',), 'test': ('test_evaluator',)}
 
 
+def check_config(cfg: Mapping[str, Any], tool: str) -> None:
+    """Look at the files that a config names, and at the classes of its parts.
+
+    Args:
+        cfg (Mapping[str, Any]): A whole config.
+        tool (str): 'train' or 'test'.
+
+    Raises:
+        FileNotFoundError: If a file or folder does not exist.
+        ValueError: If parts of the config do not fit each other.
+    """
+    for loader in (*LOADERS[tool], *EVALUATORS[tool]):
+        if not cfg.get(loader):
+            if tool == 'train' and loader.startswith('val_'):
+                continue  # a training without validation
+            raise ValueError(f'the config has no {loader}, which tools/{tool}.py needs')
+    check_files(cfg, tool)
+    check_classes(cfg, tool)
+    _check_evaluators(cfg, tool)
+
+
 def check_files(cfg: Mapping[str, Any], tool: str) -> None:
     """Look for the annotation files, images and checkpoints that a config names.
 
@@ -52,17 +78,89 @@ def check_files(cfg: Mapping[str, Any], tool: str) -> None:
             if dataset['type'] in IMAGE_FOLDER_HINTS:
                 _check_image_folder(dataset, loader, cfg['model'].get('head') or {})
         for dataset in _dicts_with(cfg.get(loader), 'ann_file'):
-            root = dataset.get('data_root') or ''
-            check_exists(join_path(root, dataset['ann_file']), f'annotation file of {loader}')
+            ann_file, hint = _ann_file(dataset), _hint(dataset)
+            check_exists(ann_file, f'annotation file of {loader}', hint)
             for kind, folder in (dataset.get('data_prefix') or {}).items():
-                hint = STUFF_HINT if kind == 'seg' else COCO_HINT
-                check_exists(join_path(root, folder), f'{kind} folder of {loader}', hint)
+                path = join_path(dataset.get('data_root') or '', folder)
+                folder_hint = STUFF_HINT if kind == 'seg' else hint
+                check_exists(path, f'{kind} folder of {loader}', folder_hint, is_folder=True)
     for evaluator in EVALUATORS[tool]:
         for metric in _dicts_with(cfg.get(evaluator), 'ann_file'):
-            check_exists(metric['ann_file'], f'annotation file of {evaluator}')
+            what = f'annotation file of {evaluator}'
+            check_exists(metric['ann_file'], what, _hint(metric))
     if tool == 'train':
         for init_cfg in _dicts_with(cfg.get('model'), 'checkpoint'):
             check_exists(init_cfg['checkpoint'], 'pre-trained checkpoint', CHECKPOINT_HINT)
+
+
+def check_classes(cfg: Mapping[str, Any], tool: str) -> None:
+    """Compare the classes of a detector's heads with those of the data sets.
+
+    Raises:
+        ValueError: If their numbers differ, or the classes are no tuple.
+    """
+    heads = dict(_heads(cfg.get('model') or {}, 'model'))
+    for loader in LOADERS[tool]:
+        for dataset in _dicts_with(cfg.get(loader), 'ann_file'):
+            known = getattr(DATASETS.get(dataset.get('type', '')), 'METAINFO', {})
+            classes = {**known, **(dataset.get('metainfo') or {})}.get('classes')
+            if isinstance(classes, str):
+                raise ValueError(
+                    f'metainfo.classes of {loader} is the text {classes!r}, but has to be a tuple '
+                    f'of names: ({classes!r},) with a comma for a single class'
+                )
+            wrong = [
+                f'{path} is {number}'
+                for path, number in heads.items()
+                if classes and number != len(classes)
+            ]
+            if wrong:
+                raise ValueError(
+                    f'{loader} has {len(classes)} classes ({_shorten(classes)}), but '
+                    f'{", ".join(wrong)}: set the numbers to {len(classes)}, or name the classes '
+                    f'that {dataset["ann_file"]} has in metainfo.classes of each data set'
+                )
+
+
+def _heads(node: Any, path: str) -> Iterator[tuple[str, int]]:
+    """The numbers of classes in a detector's config by their paths."""
+    if isinstance(node, (list, tuple)):
+        node = dict(enumerate(node))
+    if isinstance(node, Mapping):
+        if isinstance(node.get('num_classes'), int):
+            yield f'{path}.num_classes', node['num_classes']
+        for key, child in node.items():
+            if key not in ('rpn_head', 'semantic_head', 'train_cfg', 'test_cfg', 'init_cfg'):
+                yield from _heads(child, f'{path}.{key}')
+
+
+def _check_evaluators(cfg: Mapping[str, Any], tool: str) -> None:
+    """Check that evaluation knows the truth of the images that it is given."""
+    for evaluator, loader in zip(EVALUATORS[tool], LOADERS[tool][-1:]):
+        files = [_ann_file(dataset) for dataset in _dicts_with(cfg.get(loader), 'ann_file')]
+        for metric in _dicts_with(cfg.get(evaluator), 'ann_file'):
+            known = [Path(file).resolve() for file in files]
+            if files and Path(metric['ann_file']).resolve() not in known:
+                raise ValueError(
+                    f'{evaluator}.ann_file is {metric["ann_file"]}, but {loader} has the images of '
+                    f'{", ".join(files)}: name the same file in both'
+                )
+
+
+def _ann_file(dataset: Mapping[str, Any]) -> str:
+    return join_path(dataset.get('data_root') or '', dataset['ann_file'])
+
+
+def _hint(part: Mapping[str, Any]) -> str:
+    """Where to get the data that a data set or a metric names."""
+    path = _ann_file(part)
+    if re.search('(train|val|test|test-dev|unlabeled)2017', Path(path).name):
+        return COCO_HINT
+    return SHAPES_HINT if 'shapes' in Path(path).parts else OWN_HINT
+
+
+def _shorten(names: Sequence[str], first: int = 6) -> str:
+    return ', '.join(names[:first]) + ', ...' * (len(names) > first)
 
 
 def _check_image_folder(dataset: Mapping, loader: str, head: Mapping) -> None:
@@ -71,7 +169,7 @@ def _check_image_folder(dataset: Mapping, loader: str, head: Mapping) -> None:
     prefix = dataset.get('data_prefix') or split
     folder = join_path(root, prefix['img_path'] if isinstance(prefix, Mapping) else prefix)
     what, hint = f'image folder of {loader}', IMAGE_FOLDER_HINTS[dataset['type']]
-    check_exists(folder, what, hint)
+    check_exists(folder, what, hint, is_folder=True)
     listed = dataset.get('ann_file') or Path(root, 'meta', f'{split}.txt').is_file()
     if listed or '://' in folder:
         return
@@ -90,14 +188,55 @@ def _check_image_folder(dataset: Mapping, loader: str, head: Mapping) -> None:
             )
 
 
-def check_exists(path: str, what: str, hint: str = COCO_HINT) -> None:
+def check_exists(path: str, what: str, hint: str = COCO_HINT, *, is_folder: bool = False) -> None:
     """Look for a file or folder, unless it is a URL.
 
     Raises:
         FileNotFoundError: If it does not exist: what it is, and where to get it.
+        ValueError: If it is a folder instead of a file, or the other way round.
     """
-    if path and '://' not in path and not Path(path).expanduser().exists():
-        raise FileNotFoundError(f'{what}: {path} does not exist; {hint}')
+    if not path or '://' in path:
+        return
+    found = Path(path).expanduser()
+    if not found.exists():
+        where = '' if found.is_absolute() else f' in {Path.cwd()}'
+        raise FileNotFoundError(f'{what}: {path} does not exist{where}; {hint}')
+    if found.is_dir() != is_folder:
+        kinds = ('a file', 'a folder')
+        raise ValueError(
+            f'{what}: {path} is {kinds[not is_folder]}, but has to be {kinds[is_folder]}'
+        )
+
+
+def check_output(
+    path: str, what: str, suffixes: Sequence[str] = (), *, is_folder: bool = False
+) -> None:
+    """Check, before the work is done, that its result can be written.
+
+    Args:
+        path (str): What is going to be written. Nothing is made of it, or changed.
+        what (str): What to call it in errors: the option that named it.
+        suffixes (Sequence[str]): What the name of a file may end with; anything, if empty.
+        is_folder (bool): Whether it is to be a folder.
+
+    Raises:
+        ValueError: If it is a folder instead of a file, or the other way round, or its name ends
+            with something else.
+        PermissionError: If there may not be written.
+    """
+    target = Path(path).expanduser()
+    if target.exists() and target.is_dir() != is_folder:
+        kinds = ('a file', 'a folder')
+        raise ValueError(
+            f'{what} {path} is {kinds[not is_folder]}, but has to be {kinds[is_folder]}'
+        )
+    if suffixes and target.suffix.lower() not in suffixes:
+        raise ValueError(f'{what} {path} has to end with {", ".join(suffixes)}')
+    there = next(parent for parent in (target, *target.absolute().parents) if parent.exists())
+    if there != target and not there.is_dir():
+        raise ValueError(f'{what} {path} cannot be written: {there} is a file, not a folder')
+    if not os.access(there, os.W_OK):
+        raise PermissionError(f'{what} {path} cannot be written: no permission for {there}')
 
 
 def _dicts_with(node: Any, key: str) -> Iterator[Mapping[str, Any]]:

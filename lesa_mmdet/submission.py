@@ -47,7 +47,7 @@ class CocoSubmission(CocoMetric):
         self.ann_file = ann_file
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Write, check and zip the results.
+        """Write, check and zip the results, instead of those of an earlier run if there are any.
 
         Args:
             results (list): A pair (ground truth, detections) for every image, as of ``CocoMetric``.
@@ -60,11 +60,21 @@ class CocoSubmission(CocoMetric):
                 written all the same.
         """
         Path(self.outfile_prefix).parent.mkdir(parents=True, exist_ok=True)
+        _remove_earlier(self.outfile_prefix)
         super().compute_metrics(results)
         image_ids = sorted(truth['img_id'] for truth, _ in results)
         Path(f'{self.outfile_prefix}.images.json').write_text(json.dumps(image_ids))
         pack(self.outfile_prefix, self.ann_file, self.algorithm)
         return {}
+
+
+def _remove_earlier(prefix: str) -> None:
+    """Remove what an earlier run has left under a prefix, so that nothing of it is packed."""
+    for kind in (*KEYS, 'images'):
+        Path(f'{prefix}.{kind}.json').unlink(missing_ok=True)
+    for task in KEYS:
+        for archive in Path(f'{prefix}_{task}').glob('detections_*_results.zip'):
+            archive.unlink()
 
 
 def configure(cfg: Config, switch: Config, algorithm: str, work_dir: Path) -> Config:

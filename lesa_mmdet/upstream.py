@@ -4,9 +4,11 @@ No other module imports them from mmdet or mmengine, so that another home of the
 """
 
 from mmdet.datasets import CocoDataset
+from mmdet.datasets.api_wrappers import COCO as CocoApi
+from mmdet.datasets.transforms import LoadAnnotations
+from mmdet.engine.hooks import CheckInvalidLossHook
 from mmdet.evaluation import CocoMetric
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
-from mmdet.models.backbones.swin import SwinTransformer, WindowMSA
 from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmengine.hooks import DistSamplerSeedHook, Hook
 from mmengine.model import BaseModule
@@ -20,13 +22,14 @@ __all__ = [
     'BaseModule',
     'BasicBlock',
     'Bottleneck',
+    'CheckInvalidLossHook',
+    'CocoApi',
     'CocoDataset',
     'CocoMetric',
     'DistSamplerSeedHook',
     'Hook',
+    'LoadAnnotations',
     'ResNet',
-    'SwinTransformer',
-    'WindowMSA',
     'register_backbone',
 ]
 

@@ -60,8 +60,9 @@ def test_wrapped_data_sets_and_remote_checkpoints(cfg):
 @pytest.mark.parametrize('arguments', [('tools/train.py',), ('tools/test.py', 'checkpoint.pth')])
 def test_one_sentence_before_anything_is_built(arguments, run, tmp_path):
     tool, *rest = arguments
+    options = [f'{split}_dataloader.dataset.data_root=x' for split in ('train', 'test')]
     out = run(
-        tool, CONFIG, *rest, '--work-dir', tmp_path, '--cfg-options', 'data_root=x', succeeds=False
+        tool, CONFIG, *rest, '--work-dir', tmp_path, '--cfg-options', *options, succeeds=False
     )
     assert out.splitlines()[-1].startswith('error: annotation file of')
     assert 'Traceback' not in out

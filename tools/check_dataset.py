@@ -8,9 +8,11 @@ import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
+from lesa_mmdet.command import command
 from lesa_mmdet.datasets.check import check_dataset
 
 
+@command
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('root', type=Path, help='the data set, for example data/coco')
@@ -23,6 +25,9 @@ def main() -> None:
     )
     parser.add_argument('--sizes-only', action='store_true', help='do not decode images: quicker')
     parser.add_argument(
+        '--boxes-only', action='store_true', help='objects need no masks, as for a Faster R-CNN'
+    )
+    parser.add_argument(
         '--need-maps', action='store_true', help='every image needs a COCO-stuff map, as for HTC'
     )
     parser.add_argument(
@@ -33,12 +38,13 @@ def main() -> None:
     args = parser.parse_args()
 
     splits = [(args.root / ann_file, args.root / folder) for ann_file, folder in args.split or ()]
-    try:
-        report = check_dataset(
-            args.root, splits, decode=not args.sizes_only, need_maps=args.need_maps
-        )
-    except FileNotFoundError as error:
-        sys.exit(f'error: {error}')
+    report = check_dataset(
+        args.root,
+        splits,
+        decode=not args.sizes_only,
+        need_masks=not args.boxes_only,
+        need_maps=args.need_maps,
+    )
     print(report.to_text())
     if report.is_harmful or (report.problems and not args.allow_handled):
         sys.exit(1)

@@ -4,13 +4,14 @@ Annotation files are found by name (annotations/instances_*train*.json, *val*.js
 folders beside them, or named with --split. Started again, it goes on where it was.
 """
 
-import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
+from lesa_mmdet.command import command
 from lesa_mmdet.datasets.crops import cut_crops, find_train_and_val, measure_colors
 
 
+@command
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('root', type=Path, help='the data set, for example data/coco')
@@ -42,19 +43,15 @@ def main() -> None:
     args = parser.parse_args()
 
     is_number = len(args.classes) == 1 and args.classes[0].isdigit()
-    try:
-        splits = find_splits(args.root, args.split)
-        counts = cut_crops(
-            splits,
-            args.out,
-            classes=int(args.classes[0]) if is_number else args.classes,
-            min_size=args.min_size,
-            context=args.context,
-            square=args.square,
-            max_per_class=args.max_per_class,
-        )
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
+    counts = cut_crops(
+        find_splits(args.root, args.split),
+        args.out,
+        classes=int(args.classes[0]) if is_number else args.classes,
+        min_size=args.min_size,
+        context=args.context,
+        square=args.square,
+        max_per_class=args.max_per_class,
+    )
     print(render(counts))
     mean, std = (
         [round(value, 3) for value in values] for values in measure_colors(args.out / 'train')

@@ -5,7 +5,6 @@ demo that was interrupted goes on from its last epoch, one that was finished sta
 """
 
 import os
-import subprocess
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
@@ -18,17 +17,21 @@ from mmengine.runner import find_latest_checkpoint
 
 from lesa_mmdet.analysis.compare import draw_beside_truth
 from lesa_mmdet.analysis.curves import plot_curves, read_scalars
+from lesa_mmdet.command import call, command
 from lesa_mmdet.datasets.shapes import generate
+from lesa_mmdet.preflight import check_output
 
 CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
 COCO_CONFIG = 'configs/mask_rcnn/mask-rcnn_lesa-r50-dconv-c3-c5_fpn_8xb1-20e_coco-1024.py'
 
 
+@command
 def main() -> None:
     os.chdir(Path(__file__).parents[1])
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'))
     args, of_train = parser.parse_known_args()
+    check_output(args.work_dir, '--work-dir', is_folder=True)
     cfg = Config.fromfile(CONFIG)
     generate(cfg.data_root)
 
@@ -36,9 +39,9 @@ def main() -> None:
     train += [*resume(args.work_dir, cfg.train_cfg.max_epochs), *of_train]
     print('$', ' '.join(train), flush=True)
     # The operations of so small a model are not worth sharing between threads.
-    trained = subprocess.run(train, env={'OMP_NUM_THREADS': '1', **os.environ})
-    if trained.returncode:
-        sys.exit(trained.returncode)
+    failed = call(train, env={'OMP_NUM_THREADS': '1', **os.environ})
+    if failed:
+        sys.exit(failed)
     report(args.work_dir)
 
 

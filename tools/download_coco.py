@@ -4,11 +4,11 @@ Archives are kept in ROOT/archives unless --delete-archives; ROOT/archives/NAME.
 is done.
 """
 
-import sys
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import NamedTuple
 
+from lesa_mmdet.command import command
 from lesa_mmdet.datasets.download import download, get_progress, get_size, unpack
 
 COCO = 'http://images.cocodataset.org'
@@ -34,6 +34,7 @@ PARTS = {
 DEFAULT = ('annotations', 'val', 'train')
 
 
+@command
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('root', nargs='?', type=Path, default=Path('data/coco'))
@@ -54,11 +55,8 @@ def main() -> None:
         if args.dry_run or done.is_file():
             print(describe(name, url, purpose, archive, done), flush=True)
             continue
-        try:
-            download(url, archive)
-            unpack(archive, args.root / folder)
-        except OSError as error:
-            sys.exit(f'error: {error}')
+        download(url, archive)
+        unpack(archive, args.root / folder)
         done.touch()
         if args.delete_archives:
             archive.unlink()

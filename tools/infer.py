@@ -11,9 +11,12 @@ from pathlib import Path
 from mmengine.config import DictAction
 from mmengine.device import get_device
 
+from lesa_mmdet.command import command
 from lesa_mmdet.inference import infer
+from lesa_mmdet.preflight import check_output
 
 
+@command
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -34,19 +37,17 @@ def main() -> None:
     parser.add_argument('--device', default=str(get_device()))
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     args = parser.parse_args()
-    try:
-        report = infer(
-            args.images,
-            args.config,
-            args.checkpoint,
-            args.out_dir,
-            batch_size=args.batch_size,
-            score_thr=args.score_thr,
-            device=args.device,
-            cfg_options=args.cfg_options,
-        )
-    except (FileNotFoundError, ImportError, ValueError) as error:
-        sys.exit(f'error: {error}')
+    check_output(args.out_dir, '--out-dir', is_folder=True)
+    report = infer(
+        args.images,
+        args.config,
+        args.checkpoint,
+        args.out_dir,
+        batch_size=args.batch_size,
+        score_thr=args.score_thr,
+        device=args.device,
+        cfg_options=args.cfg_options,
+    )
     print(
         f'{report.done} done, {report.skipped} were there already: drawings in '
         f'{args.out_dir / "vis"}, results in {args.out_dir / "predictions.json"}'

@@ -5,7 +5,6 @@ Nothing is computed: the models are built of, and run on, fake tensors, which ha
 """
 
 import json
-import sys
 import warnings
 from argparse import ArgumentParser
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from mmengine.fileio import load
 from mmengine.registry import init_default_scope
 
 from lesa_mmdet.analysis.complexity import count_classifier, count_detector
+from lesa_mmdet.command import command
 
 ROOT = Path(__file__).parents[1]
 BEGIN = '<!-- written by tools/model_table.py --write -->\n\n'
@@ -28,6 +28,7 @@ OPERATORS = {
 }
 
 
+@command
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -42,10 +43,7 @@ def main() -> None:
     if args.write and args.configs:
         parser.error('--write is for the tables of all configs: name none')
 
-    try:
-        rows = [analyze(entry) for entry in choose(list(read_index()), args.configs)]
-    except FileNotFoundError as error:
-        sys.exit(f'error: {error}')
+    rows = [analyze(entry) for entry in choose(list(read_index()), args.configs)]
     if args.write:
         for path, text in render_documents(rows).items():
             path.write_text(text)

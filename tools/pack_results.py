@@ -1,11 +1,12 @@
 """Check results that tools/test_dev.py wrote, and zip them for COCO's evaluation server again."""
 
-import sys
 from argparse import ArgumentParser
 
+from lesa_mmdet.command import command
 from lesa_mmdet.submission import pack
 
 
+@command
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -14,10 +15,7 @@ def main() -> None:
     parser.add_argument('ann_file', help="COCO's list of the images, image_info_test-dev2017.json")
     parser.add_argument('algorithm', help='name on the server')
     args = parser.parse_args()
-    try:
-        pack(args.prefix, args.ann_file, args.algorithm)
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
+    pack(args.prefix, args.ann_file, args.algorithm)
 
 
 if __name__ == '__main__':

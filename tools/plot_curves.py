@@ -1,12 +1,14 @@
 """Draw what several trainings logged into one picture: one color a run, details to the right."""
 
-import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
-from lesa_mmdet.analysis.curves import compare_curves
+from lesa_mmdet.analysis.curves import PICTURES, compare_curves
+from lesa_mmdet.command import command
+from lesa_mmdet.preflight import check_output
 
 
+@command
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('work_dirs', nargs='+', type=Path, help='work directories of the runs')
@@ -29,14 +31,12 @@ def main() -> None:
 
     labels = args.labels or [work_dir.resolve().name for work_dir in args.work_dirs]
     if len(set(labels)) != len(args.work_dirs) or len(labels) != len(args.work_dirs):
-        sys.exit(
-            f'error: {len(args.work_dirs)} runs need as many different names, but have '
+        raise ValueError(
+            f'{len(args.work_dirs)} runs need as many different names, but have '
             f'{", ".join(labels)}: name them with --labels'
         )
-    try:
-        compare_curves(dict(zip(labels, args.work_dirs)), args.out, keys=args.keys, zoom=args.zoom)
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
+    check_output(args.out, '--out', PICTURES)
+    compare_curves(dict(zip(labels, args.work_dirs)), args.out, keys=args.keys, zoom=args.zoom)
     print(f'curves: {args.out}')
 
 

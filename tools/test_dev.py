@@ -4,19 +4,22 @@ Further arguments go to tools/test.py. Without CHECKPOINT only the config of the
 for a launcher of your own, like tools/slurm_test.sh.
 """
 
-import subprocess
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 
+from lesa_mmdet.command import call, command
+from lesa_mmdet.configs import load_config
+from lesa_mmdet.preflight import TRAIN_HINT, check_exists, check_output
 from lesa_mmdet.submission import configure
 
 TOOLS = Path(__file__).parent
 SWITCH = TOOLS.parent / 'configs' / '_base_' / 'datasets' / 'test_dev2017.py'
 
 
+@command
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('config', type=Path)
@@ -29,26 +32,26 @@ def main() -> None:
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     args, of_test = parser.parse_known_args()
 
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
-    switch = Config.fromfile(SWITCH)
+    if args.gpus < 1:
+        raise ValueError(f'--gpus has to be at least 1, also without a GPU, got {args.gpus}')
+    cfg = load_config(str(args.config), args.cfg_options)
+    check_exists(args.checkpoint or '', 'checkpoint', TRAIN_HINT)
+    switch = load_config(str(SWITCH))
     switch.merge_from_dict({k: v for k in ('ann_file', 'img') if (v := getattr(args, k))})
     work_dir = args.work_dir or Path('work_dirs') / f'{args.config.stem}_test-dev'
     test_config = work_dir / f'{args.config.stem}_test-dev.py'
-    try:
-        cfg = configure(cfg, switch, args.algorithm or args.config.stem, work_dir)
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
+    check_output(work_dir, '--work-dir', is_folder=True)
+    cfg = configure(cfg, switch, args.algorithm or args.config.stem, work_dir)
     work_dir.mkdir(parents=True, exist_ok=True)
     cfg.dump(test_config)
     print(f'config: {test_config}', flush=True)
     if args.checkpoint is None:
         return
 
-    command = [sys.executable, str(TOOLS / 'test.py'), str(test_config), args.checkpoint]
+    arguments = [sys.executable, str(TOOLS / 'test.py'), str(test_config), args.checkpoint]
     if args.gpus > 1:
-        command = [str(TOOLS / 'dist_test.sh'), *command[2:], str(args.gpus)]
-    sys.exit(subprocess.run([*command, '--work-dir', str(work_dir), *of_test]).returncode)
+        arguments = [str(TOOLS / 'dist_test.sh'), *arguments[2:], str(args.gpus)]
+    sys.exit(call([*arguments, '--work-dir', str(work_dir), *of_test]))
 
 
 if __name__ == '__main__':

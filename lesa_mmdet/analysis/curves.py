@@ -1,8 +1,9 @@
 """Curves of training runs: losses and metrics as they were logged."""
 
 import json
+import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Optional
@@ -10,6 +11,9 @@ from typing import Optional
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from mmengine.logging import print_log
+
+PICTURES = ('.png', '.jpg', '.jpeg', '.pdf', '.svg')
 
 
 def read_scalars(work_dir: Path) -> list[dict]:
@@ -30,11 +34,21 @@ def read_scalars(work_dir: Path) -> list[dict]:
         raise FileNotFoundError(f'no */vis_data/scalars.json in {work_dir}: nothing was logged')
     scalars = []
     for log in logs:
-        run = [json.loads(line) for line in log.read_text().splitlines()]
+        run = list(_read_lines(log))
         # A run takes up, or starts over, what the one before did from this epoch on.
         first = min((_epoch(entry) for entry in run), default=float('inf'))
         scalars = [entry for entry in scalars if _epoch(entry) < first] + run
     return scalars
+
+
+def _read_lines(log: Path) -> Iterator[dict]:
+    """The entries of a file; a line that a killed run has not finished is said and skipped."""
+    for number, line in enumerate(log.read_text().splitlines(), start=1):
+        try:
+            yield json.loads(line)
+        except ValueError:
+            message = f'{log}: line {number} is cut off, it is skipped'
+            print_log(message, logger='current', level=logging.WARNING)
 
 
 def _epoch(entry: dict) -> int:

@@ -4,6 +4,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Optional, Union
 
+import torch
 from mmdet.apis import init_detector
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -47,6 +48,7 @@ def load_model(
         cfg = load_config(str(config), cfg_options)
     check_exists(str(checkpoint), 'checkpoint', TRAIN_HINT)
     cfg.model.backbone.init_cfg = None  # the checkpoint has it all
+    _check_device(device)
     scope = cfg.get('default_scope', 'mmdet')
     init_default_scope(scope)
     if scope == 'mmpretrain':
@@ -61,6 +63,14 @@ def load_model(
         ) from error
     model.cfg = cfg
     return model
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: PyTorch without CUDA
+        reason = str(error).partition('\n')[0]
+        raise ValueError(f'device {device!r} cannot be used: {reason}') from error
 
 
 def operators(model: nn.Module) -> dict[str, Operator]:

@@ -1,13 +1,14 @@
 """ResNet and Wide ResNet whose late stages compute with an operator instead of a convolution."""
 
 from collections.abc import Sequence
-from typing import Optional
+from typing import Optional, Union
 
 from torch import Tensor, nn
 
 from ..checkpoints import adapt_state_dict
 from ..layers import LESA, Operator, build_operator
 from ..upstream import Bottleneck, ResNet, register_backbone
+from .arguments import check_flags, check_operator, check_resnet, to_size
 
 
 class OperatorBottleneck(Bottleneck):
@@ -64,13 +65,13 @@ class LESA_ResNet(ResNet):
             convolution. Defaults to ``dict(type='LESA')``.
         stages_with_operator (Sequence[bool]): Stages that have the operator.
         first_block_conv (Sequence[bool]): Stages whose first block keeps its convolution.
-        input_size (tuple[int, int]): Nominal image size (H, W) in pixels. The maps for which the
+        input_size (int | tuple[int, int]): Nominal image size (H, W) in pixels, or the side of a
+            square. The maps for which the
             operators build their position tables follow from it and the strides.
         **kwargs: Arguments of mmdet's ``ResNet``.
 
     Raises:
-        ValueError: If an argument does not fit the others (one sentence each).
-        KeyError: If there is no such depth.
+        ValueError: If an argument is wrong or does not fit the others (one sentence each).
 
     Example:
         >>> backbone = LESA_ResNet(depth=50, input_size=(128, 128))
@@ -90,20 +91,22 @@ class LESA_ResNet(ResNet):
         operator: Optional[dict] = dict(type='LESA'),
         stages_with_operator: Sequence[bool] = (False, False, True, True),
         first_block_conv: Sequence[bool] = (True, True, True, False),
-        input_size: tuple[int, int] = (1024, 1024),
+        input_size: Union[int, tuple[int, int]] = (1024, 1024),
         **kwargs,
     ) -> None:
-        num_stages = kwargs.get('num_stages', 4)
-        for name, value in (
+        num_stages = check_resnet(depth, list(self.arch_settings), kwargs)
+        check_operator(operator)
+        defaults = LESA_ResNet.__init__.__kwdefaults__
+        for name, flags in (
             ('stages_with_operator', stages_with_operator),
             ('first_block_conv', first_block_conv),
         ):
-            if len(value) < num_stages:
-                raise ValueError(f'{name} needs a value for each of {num_stages} stages: {value}')
+            # The defaults are for all stages that there can be.
+            check_flags(name, flags[:num_stages] if flags == defaults[name] else flags, num_stages)
         self.operator = operator
         self.stages_with_operator = tuple(stages_with_operator)
         self.first_block_conv = tuple(first_block_conv)
-        self.input_size = tuple(input_size)
+        self.input_size = to_size(input_size)
         self._map_size = self._reduced(self.input_size, 4)  # behind the stem
         self._from_scratch = not (kwargs.get('init_cfg') or kwargs.get('pretrained'))
         super().__init__(depth, **kwargs)

@@ -1,7 +1,6 @@
 """Find what is wrong with a data set before a training does."""
 
 import json
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -14,33 +13,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from .masks import find_mask_problem
+from .boxes import is_number, is_of_corners
+from .masks import find_mask_bounds, find_mask_problem
+from .problems import Problem
 
-# Kinds of problems, and what a training makes of them. These it handles by itself:
-HANDLED = {
-    'box smaller than a pixel': 'the object is left out',
-    'box leaves the image': 'the box is cut at the border',
-    'area not positive': 'the object is left out',
-    'mask missing': 'the object is left out by CheckedCocoDataset, CocoDataset may stop',
-    'mask empty': 'the box is learnt, and that its mask is empty',
-}
-# These it does not:
-HARMFUL = {
-    'annotation file unreadable': 'does not start',
-    'counts differ from COCO': 'lacks images or objects',
-    'used twice': 'does not start, or takes one for the other',
-    'unknown image': 'the object is left out',
-    'unknown category': 'the object is left out',
-    'box broken': 'does not start, or learns nonsense',
-    'mask broken': 'stops, or learns nonsense',
-    'image missing': 'stops, unless skip_unreadable is set',
-    'image unreadable': 'stops, unless skip_unreadable is set',
-    'image of another size': 'boxes and masks are in wrong places',
-    'map missing': 'HTC stops',
-    'map unreadable': 'HTC stops',
-    'map of another size': 'HTC learns wrong places',
-    'map with unknown labels': 'HTC stops, or learns nonsense',
-}
 # Images and objects, by cocodataset.org.
 COCO_COUNTS = {
     'instances_train2017.json': (118_287, 860_001),
@@ -50,6 +26,8 @@ COCO_COUNTS = {
 }
 STUFF_LABELS = [*range(183), 255]  # 255: no label
 ROUNDING = 0.5  # pixels that a box may leave its image
+# Pillow takes larger images for an attack. OpenCV, which reads them for a training, takes 2^30.
+Image.MAX_IMAGE_PIXELS = 2**30
 ORIENTATION = 0x0112  # EXIF: 5 to 8 are turned by 90 degrees
 
 
@@ -59,16 +37,16 @@ class Report:
 
     Attributes:
         counts (dict[str, int]): Number of things looked at, by their name.
-        problems (dict[str, list[str]]): Descriptions by kind, a key of ``HANDLED`` or ``HARMFUL``.
+        problems (dict[Problem, list[str]]): Descriptions by kind.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
-    problems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    problems: dict[Problem, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def is_harmful(self) -> bool:
         """Whether there is a problem that a training does not handle by itself."""
-        return any(kind in HARMFUL for kind in self.problems)
+        return any(kind.harmful for kind in self.problems)
 
     def to_text(self, first: int = 5) -> str:
         """Format it for reading.
@@ -77,10 +55,10 @@ class Report:
             first (int): How many problems of a kind to describe.
         """
         lines = [f'{count:>9,}  {name}' for name, count in self.counts.items()]
-        for kind, effect in {**HARMFUL, **HANDLED}.items():
+        for kind in Problem:
             found = self.problems.get(kind, [])
             if found:
-                lines += ['', f'{kind}: {len(found):,} (training: {effect})']
+                lines += ['', f'{kind.title}: {len(found):,} (training: {kind.effect})']
                 lines += [f'    {text}' for text in found[:first]]
             if len(found) > first:
                 lines.append(f'    ... {len(found) - first:,} more')
@@ -94,6 +72,7 @@ def check_dataset(
     splits: Optional[Iterable[tuple[Path, Path]]] = None,
     *,
     decode: bool = True,
+    need_masks: bool = True,
     need_maps: bool = False,
 ) -> Report:
     """Check annotations, images and, where there are some, COCO-stuff maps.
@@ -104,6 +83,7 @@ def check_dataset(
         splits (Iterable[tuple[Path, Path]], optional): Annotation files and their image folders.
             Defaults to ``find_splits(root)``.
         decode (bool): Whether to decode every image, or just look at its size.
+        need_masks (bool): Whether objects have to have masks, as for a Mask R-CNN.
         need_maps (bool): Whether every image has to have a COCO-stuff map, as for HTC.
 
     Returns:
@@ -114,7 +94,7 @@ def check_dataset(
     """
     report = Report()
     for ann_file, folder in splits or find_splits(root):
-        images = _check_annotations(ann_file, report)
+        images = _check_annotations(ann_file, need_masks, report)
         paths = [folder / image['file_name'] for image in images]
         found = _check_images(images, paths, decode, report)
         report.counts[f'images of {ann_file.name} in {folder.name}/'] = found
@@ -156,47 +136,61 @@ def find_splits(root: Path) -> list[tuple[Path, Path]]:
     return splits
 
 
-def _check_annotations(ann_file: Path, report: Report) -> list[dict]:
+def _check_annotations(ann_file: Path, need_masks: bool, report: Report) -> list[dict]:
     """Check everything but the files of the images. Returns the images."""
 
-    def note(kind: str, text: str) -> None:
+    def note(kind: Problem, text: str) -> None:
         report.problems[kind].append(f'{ann_file.name}: {text}')
 
     try:
         images, objects, categories = _read_annotations(ann_file)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'no annotation file {ann_file}: name it with --split') from error
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        note('annotation file unreadable', f'{type(error).__name__}: {error}')
+        note(Problem.FILE_UNREADABLE, f'{type(error).__name__}: {error}')
         return []
     report.counts[f'objects of {ann_file.name}'] = len(objects)
 
     counts, expected = (len(images), len(objects)), COCO_COUNTS.get(ann_file.name)
     if expected and counts != expected:
         note(
-            'counts differ from COCO',
+            Problem.COUNTS_DIFFER,
             'images and objects: {} and {}, in COCO {} and {}'.format(
                 *(f'{number:,}' for number in (*counts, *expected))
             ),
         )
-    names = {'image': images, 'annotation': objects, 'category': categories}
-    for name, entries in names.items():
-        for value, uses in Counter(entry['id'] for entry in entries).items():
+    for kind, key, entries in (
+        (Problem.IMAGE_ID_TWICE, 'id', images),
+        (Problem.IMAGE_FILE_TWICE, 'file_name', images),
+        (Problem.OBJECT_ID_TWICE, 'id', objects),
+        (Problem.CATEGORY_TWICE, 'id', categories),
+        (Problem.CATEGORY_TWICE, 'name', categories),
+    ):
+        for value, uses in Counter(entry[key] for entry in entries).items():
             if uses > 1:
-                note('used twice', f'{name} id {value}')
-    for value, uses in Counter(image['file_name'] for image in images).items():
-        if uses > 1:
-            note('used twice', f'image file {value}')
+                note(kind, f'{key} {value}')
+
+    has_masks = any(entry.get('segmentation') for entry in objects)
+    if not images:
+        note(Problem.NO_IMAGES, f'{len(objects):,} objects, but no image')
+    if not ann_file.name.startswith('image_info_'):  # of those others have the truth
+        if not objects:
+            note(Problem.NO_OBJECTS, f'{len(images):,} images, but no object')
+        elif all(entry.get('iscrowd') for entry in objects):
+            note(Problem.ONLY_CROWDS, f'all of {len(objects):,} objects are crowds')
+        elif need_masks and not has_masks:
+            note(Problem.NO_MASKS, f'none of {len(objects):,} objects has a segmentation')
 
     sizes = {image['id']: (image['height'], image['width']) for image in images}
     labels = {category['id'] for category in categories}
-    have_masks = any('segmentation' in entry for entry in objects)
     for entry in tqdm(objects, desc=f'objects of {ann_file.name}'):
         where = f'annotation {entry["id"]} of image {entry["image_id"]}'
         if entry['category_id'] not in labels:
-            note('unknown category', f'{where}: category {entry["category_id"]}')
+            note(Problem.UNKNOWN_CATEGORY, f'{where}: category {entry["category_id"]}')
         if entry['image_id'] not in sizes:
-            note('unknown image', where)
+            note(Problem.UNKNOWN_IMAGE, where)
             continue
-        for kind, text in _check_object(entry, *sizes[entry['image_id']], have_masks):
+        for kind, text in _check_object(entry, *sizes[entry['image_id']], has_masks):
             note(kind, f'{where}: {text}')
     return images
 
@@ -208,7 +202,7 @@ def _read_annotations(ann_file: Path) -> tuple[list[dict], list[dict], list[dict
     objects = content.get('annotations', [])
     needed = (
         (images, {'id': int, 'file_name': str, 'height': int, 'width': int}),
-        (categories, {'id': int}),
+        (categories, {'id': int, 'name': str}),
         (objects, {'id': int, 'image_id': int, 'category_id': int}),
     )
     for entries, keys in needed:
@@ -222,27 +216,35 @@ def _read_annotations(ann_file: Path) -> tuple[list[dict], list[dict], list[dict
 
 
 def _check_object(
-    entry: dict, height: int, width: int, have_masks: bool
-) -> Iterator[tuple[str, str]]:
+    entry: dict, height: int, width: int, has_masks: bool
+) -> Iterator[tuple[Problem, str]]:
+    mask, bounds = entry.get('segmentation'), None
+    problem = find_mask_problem(mask, height, width) if has_masks else None
+    if problem:
+        yield problem
+    elif has_masks:
+        bounds = find_mask_bounds(mask, height, width)
     box, area = entry.get('bbox'), entry.get('area')
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        yield 'box broken', f'bbox {box}, but must be [x, y, width, height]'
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
+        yield Problem.BOX_BROKEN, f'bbox {box}, but must be [x, y, width, height]'
+    elif is_of_corners(box, area, bounds):
+        yield (
+            Problem.BOX_OF_CORNERS,
+            f'bbox {box} is [left, top, right, bottom] by its mask or area, but must be '
+            '[x, y, width, height]',
+        )
     else:
         x, y, w, h = box
         if w < 1 or h < 1:
-            yield 'box smaller than a pixel', f'bbox {box}'
+            yield Problem.BOX_TINY, f'bbox {box}'
         if min(x, y, width - x - w, height - y - h) < -ROUNDING:
-            yield 'box leaves the image', f'bbox {box}, but the image is {width} x {height}'
-    if not _is_number(area) or area <= 0:
-        yield 'area not positive', f'area {area}'
-    if have_masks:
-        problem = find_mask_problem(entry.get('segmentation'), height, width)
-        if problem:
-            yield f'mask {problem[0]}', problem[1]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+            yield Problem.BOX_OUTSIDE, f'bbox {box}, but the image is {width} x {height}'
+    if area is None:
+        yield Problem.AREA_MISSING, f'area is {area}, but must be a number of pixels'
+    elif not is_number(area) or area <= 0:
+        yield Problem.AREA_EMPTY, f'area {area}'
+    if entry.get('iscrowd') not in (0, 1):
+        yield Problem.ISCROWD_MISSING, f'iscrowd is {entry.get("iscrowd")}, but must be 0 or 1'
 
 
 def _check_images(images: list[dict], paths: list[Path], decode: bool, report: Report) -> int:
@@ -260,11 +262,11 @@ def _check_images(images: list[dict], paths: list[Path], decode: bool, report: R
     for image, path, size in zip(images, paths, _read_all(read, paths)):
         found += not isinstance(size, FileNotFoundError)
         if isinstance(size, FileNotFoundError):
-            report.problems['image missing'].append(str(path))
+            report.problems[Problem.IMAGE_MISSING].append(str(path))
         elif isinstance(size, Exception):
-            report.problems['image unreadable'].append(f'{path}: {size}')
+            report.problems[Problem.IMAGE_UNREADABLE].append(f'{path}: {size}')
         elif size != (image['width'], image['height']):
-            report.problems['image of another size'].append(_describe_sizes(path, size, image))
+            report.problems[Problem.IMAGE_SIZE].append(_describe_sizes(path, size, image))
     return found
 
 
@@ -280,15 +282,15 @@ def _check_maps(images: list[dict], paths: list[Path], needed: bool, report: Rep
         found += not isinstance(content, FileNotFoundError)
         if isinstance(content, FileNotFoundError):
             if needed:
-                report.problems['map missing'].append(str(path))
+                report.problems[Problem.MAP_MISSING].append(str(path))
         elif isinstance(content, Exception):
-            report.problems['map unreadable'].append(f'{path}: {content}')
+            report.problems[Problem.MAP_UNREADABLE].append(f'{path}: {content}')
         else:
             size, unknown = content
             if size != (image['width'], image['height']):
-                report.problems['map of another size'].append(_describe_sizes(path, size, image))
+                report.problems[Problem.MAP_SIZE].append(_describe_sizes(path, size, image))
             if unknown.size:
-                report.problems['map with unknown labels'].append(f'{path}: {unknown.tolist()}')
+                report.problems[Problem.MAP_LABELS].append(f'{path}: {unknown.tolist()}')
     return found
 
 

@@ -1,6 +1,7 @@
 """COCO data sets that say what is wrong with an image or an annotation."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any, Optional
 
 import cv2
@@ -9,14 +10,42 @@ import torch
 from mmengine import fileio
 from mmengine.logging import print_log
 
-from ..upstream import DATASETS, CocoDataset
-from .masks import has_three_points
+from ..upstream import DATASETS, CocoApi, CocoDataset, LoadAnnotations
+from .boxes import is_number, is_of_corners
+from .masks import find_mask_bounds, find_mask_problem, has_three_points
+
+CHECK_HINT = 'tools/check_dataset.py finds all that is wrong with a data set'
+SAMPLE = 200  # objects of whose boxes the kind is looked at
+
+
+class NamedCategories(CocoApi):
+    """pycocotools' reader of annotations, which finds the categories of all names or refuses."""
+
+    def get_cat_ids(self, cat_names: Sequence[str] = (), **kwargs: Any) -> list[int]:
+        """Ids of the categories of some names, in the order of the file.
+
+        Raises:
+            ValueError: If a name is unknown, stands for two categories, or another order is asked
+                for: labels, which are numbers, would mean other classes.
+        """
+        ids = super().get_cat_ids(cat_names=list(cat_names), **kwargs)
+        found = [self.cats[category_id]['name'] for category_id in ids]
+        if cat_names and found != list(cat_names):
+            known = [category['name'] for category in self.cats.values()]
+            raise ValueError(
+                f'it has {len(known)} categories ({_shorten(known)}), but metainfo.classes asks '
+                f'for {len(cat_names)} ({_shorten(cat_names)}): name the same, in the order of the '
+                'file, in the metainfo.classes of each data set'
+            )
+        return ids
 
 
 @DATASETS.register_module()
 class CheckedCocoDataset(CocoDataset):
     """mmdet's ``CocoDataset``, with clear words for what it stumbles over.
 
+    * Annotation files of which nothing, or something else than what is asked for, could be learnt
+      are refused: categories that are not the classes, no object that counts, no masks.
     * What goes wrong with an image or its annotations names the image.
     * An image that cannot be read stops the training, or is replaced by another one, as mmdet does
       for images that its pipeline gives up; each such image is logged once, with their number.
@@ -30,6 +59,8 @@ class CheckedCocoDataset(CocoDataset):
         *args: As of ``CocoDataset``.
         **kwargs: As of ``CocoDataset``.
     """
+
+    COCOAPI = NamedCategories
 
     def __init__(self, *args: Any, skip_unreadable: bool = False, **kwargs: Any) -> None:
         self.skip_unreadable = skip_unreadable
@@ -46,10 +77,93 @@ class CheckedCocoDataset(CocoDataset):
 
         Returns:
             list[dict]: One dict an image, as of ``CocoDataset``.
+
+        Raises:
+            ValueError: If the file is no annotation file of COCO, its categories are not the
+                classes, or it has no images, or not what the pipeline loads.
         """
-        images = super().load_data_list()
+        classes = self.metainfo['classes']
+        if not isinstance(classes, (list, tuple)):
+            raise ValueError(
+                f'{self.ann_file}: metainfo.classes is {classes!r}, but has to be a tuple of '
+                f'names: ({classes!r},) with a comma for a single class'
+            )
+        self._of_corners = []
+        try:
+            images = super().load_data_list()
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # whatever mmdet and pycocotools stumble over
+            raise ValueError(f'{self.ann_file}: {_explain(error)}. {CHECK_HINT}') from error
+        if not images:
+            raise ValueError(f'{self.ann_file} has no images. {CHECK_HINT}')
+        if 2 * sum(self._of_corners) > len(self._of_corners):
+            raise ValueError(
+                f'{self.ann_file}: boxes are [left, top, right, bottom] by their masks or areas, '
+                f'but have to be [x, y, width, height]. {CHECK_HINT}'
+            )
+        self._leave_out_maskless(images)
+        return images
+
+    def parse_data_info(self, raw_data_info: dict) -> dict:
+        """Read an image's entry and those of its objects.
+
+        Args:
+            raw_data_info (dict): ``raw_img_info`` and ``raw_ann_info``, as in the file.
+
+        Returns:
+            dict: As of ``CocoDataset``.
+
+        Raises:
+            ValueError: If an entry lacks what a training or an evaluation asks for.
+        """
+        image, objects = raw_data_info['raw_img_info'], raw_data_info['raw_ann_info']
+        for entry in objects:
+            for key in ('bbox', 'area', 'category_id', *(['iscrowd'] if self.test_mode else ())):
+                if entry.get(key) is None:
+                    raise ValueError(
+                        f'annotation {entry["id"]} of image {image["id"]} has no {key}'
+                    )
+            box = entry['bbox']
+            if not (isinstance(box, list) and len(box) == 4 and all(map(is_number, box))):
+                raise ValueError(
+                    f'annotation {entry["id"]} of image {image["id"]} has the bbox {box}, but it '
+                    'has to be [x, y, width, height]'
+                )
+            if len(self._of_corners) < SAMPLE:
+                self._of_corners.append(_is_of_corners(entry, image))
+        return super().parse_data_info(raw_data_info)
+
+    def filter_data(self) -> list[dict]:
+        """Leave out images without objects, as ``CocoDataset`` does.
+
+        Returns:
+            list[dict]: The others.
+
+        Raises:
+            ValueError: If there is nothing to learn, or no truth to compare with.
+        """
+        images = super().filter_data()
+        steps = self.pipeline.transforms
+        loaded = next((step for step in steps if isinstance(step, LoadAnnotations)), None)
+        if loaded is None and self.test_mode:
+            return images  # images alone, as of test-dev
+        learnt = [i for image in images for i in image['instances'] if not i['ignore_flag']]
+        if not learnt:
+            raise ValueError(f'{self.ann_file}: {self._describe_objects()}. {CHECK_HINT}')
+        if getattr(loaded, 'with_mask', False) and not any(
+            instance.get('mask') for instance in learnt
+        ):
+            raise ValueError(
+                f'{self.ann_file}: no object has a mask (segmentation), but the pipeline loads '
+                'masks: take a detector of boxes (configs/faster_rcnn), or set with_mask=False in '
+                'LoadAnnotations and leave out mask heads and the metric segm'
+            )
+        return images
+
+    def _leave_out_maskless(self, images: list[dict]) -> None:
         if not any(instance.get('mask') for image in images for instance in image['instances']):
-            return images  # a data set of boxes
+            return  # a data set of boxes
         without = []
         for image in images:
             for instance in image['instances']:
@@ -63,7 +177,28 @@ class CheckedCocoDataset(CocoDataset):
                 logger='current',
                 level=logging.WARNING,
             )
-        return images
+
+    def _describe_objects(self) -> str:
+        """Why no object of the file is of use."""
+        content = fileio.load(self.ann_file, backend_args=self.backend_args)
+        objects = content.get('annotations') or []
+        if not objects:
+            return 'it has images, but no object (annotations)'
+        named = {category['id']: category['name'] for category in content['categories']}
+        image_ids = {image['id'] for image in content['images']}
+        reasons = {
+            f'have a category_id that is none of {_shorten(sorted(named, key=str))}': [
+                entry for entry in objects if entry['category_id'] not in named
+            ],
+            f'have an image_id that no image has, such as {objects[0]["image_id"]!r} (the images '
+            f'have ids such as {next(iter(image_ids))!r})': [
+                entry for entry in objects if entry['image_id'] not in image_ids
+            ],
+            'are crowds (iscrowd)': [entry for entry in objects if entry.get('iscrowd')],
+        }
+        found = [f'{len(of_kind):,} {reason}' for reason, of_kind in reasons.items() if of_kind]
+        found = found or ['all have boxes or areas that are empty, or no mask']
+        return f'none of its {len(objects):,} objects can be used: {"; ".join(found)}'
 
     def prepare_data(self, idx: int) -> Optional[dict]:
         """Run the pipeline on an image.
@@ -114,6 +249,22 @@ class CheckedCocoDataset(CocoDataset):
         )
 
 
+def _is_of_corners(entry: dict, image: dict) -> bool:
+    size, mask = (image['height'], image['width']), entry.get('segmentation')
+    bounds = None if find_mask_problem(mask, *size) else find_mask_bounds(mask, *size)
+    return is_of_corners(entry['bbox'], entry['area'], bounds)
+
+
 def _has_mask(instance: dict) -> bool:
     mask = instance.get('mask')
     return bool(mask) and (isinstance(mask, dict) or any(map(has_three_points, mask)))
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f'an image, an annotation or a category has no {error.args[0]!r}'
+    return str(error) or f'no annotation file of COCO ({type(error).__name__})'
+
+
+def _shorten(values: Sequence, first: int = 10) -> str:
+    return ', '.join(map(str, values[:first])) + ', ...' * (len(values) > first)

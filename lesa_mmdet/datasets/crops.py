@@ -13,10 +13,10 @@ from pycocotools.coco import COCO
 from tqdm import tqdm
 
 from .check import find_splits
+from .coco import CHECK_HINT
 
 STAMP = 'crops.json'  # says what a folder of crops was cut from, and how
 JPEG_QUALITY = 95
-CHECK_HINT = 'tools/check_dataset.py finds all that is wrong with a data set'
 
 
 def find_train_and_val(root: Path) -> dict[str, tuple[Path, Path]]:

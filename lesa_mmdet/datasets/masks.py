@@ -5,8 +5,10 @@ from typing import Any, Optional
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from .problems import Problem
 
-def find_mask_problem(segmentation: Any, height: int, width: int) -> Optional[tuple[str, str]]:
+
+def find_mask_problem(segmentation: Any, height: int, width: int) -> Optional[tuple[Problem, str]]:
     """Say why a COCO segmentation is no usable mask.
 
     pycocotools is asked last: it reads past the end of run lengths that are too short, and takes
@@ -19,31 +21,55 @@ def find_mask_problem(segmentation: Any, height: int, width: int) -> Optional[tu
         width (int): Width of the image in pixels.
 
     Returns:
-        tuple[str, str], optional: 'missing', 'empty' or 'broken', and a description. None: the mask
-        is valid and covers a pixel.
+        tuple[Problem, str], optional: The kind of problem and a description. None: the mask is
+        valid and covers a pixel.
     """
     if isinstance(segmentation, dict):
         problem = find_rle_problem(segmentation, height, width)
         if problem:
-            return 'broken', problem
+            return Problem.MASK_BROKEN, problem
         covers = read_run_lengths(segmentation['counts'])[1::2].any()
-        return None if covers else ('empty', 'run lengths that cover no pixel')
+        return None if covers else (Problem.MASK_EMPTY, 'run lengths that cover no pixel')
     if not segmentation:
-        return 'missing', 'no polygon'
+        return Problem.MASK_MISSING, 'no polygon'
     if not isinstance(segmentation, list):
-        return 'broken', f'neither polygons nor run lengths, but {type(segmentation).__name__}'
+        return (
+            Problem.MASK_BROKEN,
+            f'neither polygons nor run lengths, but {type(segmentation).__name__}',
+        )
     polygons = [polygon for polygon in segmentation if has_three_points(polygon)]
     if not polygons:
-        return 'missing', 'no polygon of three points'
+        return Problem.MASK_MISSING, 'no polygon of three points'
     try:
         points = np.concatenate([np.asarray(polygon, dtype=float) for polygon in polygons])
     except (TypeError, ValueError):
-        return 'broken', 'a polygon of something else than numbers'
+        return Problem.MASK_BROKEN, 'a polygon of something else than numbers'
     reach = 2 * max(height, width)
     if not (abs(points) <= reach).all():
-        return 'broken', f'a polygon with coordinates beyond {reach} pixels or undefined'
+        return Problem.MASK_BROKEN, f'a polygon with coordinates beyond {reach} pixels or undefined'
     rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-    return None if coco_mask.area(rle) else ('empty', 'polygons that cover no pixel')
+    return None if coco_mask.area(rle) else (Problem.MASK_EMPTY, 'polygons that cover no pixel')
+
+
+def find_mask_bounds(segmentation: Any, height: int, width: int) -> tuple[float, ...]:
+    """Smallest and largest x and y of a valid mask.
+
+    Args:
+        segmentation (Any): One in which :func:`find_mask_problem` finds nothing.
+        height (int): Height of the image in pixels.
+        width (int): Width of the image in pixels.
+
+    Returns:
+        tuple[float, ...]: (left, top, right, bottom) in pixels.
+    """
+    if isinstance(segmentation, dict):
+        rle = coco_mask.frPyObjects(segmentation, height, width)
+        x, y, w, h = coco_mask.toBbox(
+            rle if isinstance(segmentation['counts'], list) else segmentation
+        )
+        return x, y, x + w, y + h
+    points = np.concatenate([np.reshape(p, (-1, 2)) for p in segmentation if has_three_points(p)])
+    return (*points.min(axis=0).tolist(), *points.max(axis=0).tolist())
 
 
 def has_three_points(polygon: Any) -> bool:

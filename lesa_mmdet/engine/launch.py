@@ -3,18 +3,23 @@
 import runpy
 import sys
 import warnings
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
+from contextlib import redirect_stderr
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
+from ..command import command
 from ..configs import load_config
-from ..preflight import TRAIN_HINT, check_exists, check_files
+from ..preflight import TRAIN_HINT, check_config, check_exists, check_output
 
 
+@command
 def run_tool(name: str) -> None:
     """Run the tool of mmdet or, for a classifier, mmpretrain, with this process's arguments.
 
@@ -26,20 +31,38 @@ def run_tool(name: str) -> None:
     """
     # mmengine imports it once for every base file.
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
-    package = 'mmdet'
-    if not {'-h', '--help'} & set(sys.argv):
+    tool, args, cfg = _choose_tool(name)
+    check_config(cfg, name)
+    if args.work_dir:
+        check_output(args.work_dir, '--work-dir', is_folder=True)
+    if name == 'test':
+        check_exists(args.checkpoint, 'checkpoint', TRAIN_HINT)
+        if args.out:
+            check_output(args.out, '--out', ('.pkl', '.pickle'))
+    if args.launcher == 'pytorch' and not torch.cuda.is_available():
+        _join_on_cpu(cfg)
+    tool['main']()
+
+
+def _choose_tool(name: str) -> tuple[dict[str, Any], Namespace, Config]:
+    """The tool of the package that a config belongs to, what it is told, and the config."""
+    tools = {}
+    for package in ('mmdet', 'mmpretrain'):
+        if find_spec(package) is None:
+            continue
+        tool = tools[package] = runpy.run_path(str(find_tool(f'{name}.py', package)))
         try:
-            args, cfg = _parse_arguments(name)
-            check_files(cfg, name)
-            if name == 'test':
-                check_exists(args.checkpoint, 'checkpoint', TRAIN_HINT)
-        except (FileNotFoundError, ValueError) as error:
-            sys.exit(f'error: {error}')
-        if args.launcher == 'pytorch' and not torch.cuda.is_available():
-            _join_on_cpu(cfg)
-        if cfg.get('default_scope') == 'mmpretrain':
-            package = 'mmpretrain'
-    runpy.run_path(str(find_tool(f'{name}.py', package)), run_name='__main__')
+            with redirect_stderr(StringIO()):
+                args = tool['parse_args']()
+        except SystemExit as error:
+            if not error.code:  # --help
+                raise
+            continue  # the other package may know the argument
+        cfg = load_config(args.config, args.cfg_options)
+        if (cfg.get('default_scope') == 'mmpretrain') == (package == 'mmpretrain'):
+            return tool, args, cfg
+    tools['mmdet']['parse_args']()  # says what is wrong
+    raise ValueError(f'{" ".join(sys.argv[1:])}: neither mmdet nor mmpretrain takes these')
 
 
 def find_tool(name: str, package: str = 'mmdet') -> Path:
@@ -55,18 +78,6 @@ def find_tool(name: str, package: str = 'mmdet') -> Path:
             f'(pip install {package})'
         )
     return tool
-
-
-def _parse_arguments(tool: str) -> tuple[Namespace, Config]:
-    """What the tool is about to be told, and the config it is about to load."""
-    parser = ArgumentParser()
-    parser.add_argument('config')
-    if tool == 'test':
-        parser.add_argument('checkpoint')
-    parser.add_argument('--launcher', default='none')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
-    args, _ = parser.parse_known_args()
-    return args, load_config(args.config, args.cfg_options)
 
 
 def _join_on_cpu(cfg: Config) -> None:

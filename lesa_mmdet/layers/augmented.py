@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..upstream import MODELS
-from .context import DecomposedContext
+from .context import DecomposedContext, check_heads
 from .local import build_local_conv, reset_offsets
 from .operator import Operator
 
@@ -55,6 +55,7 @@ class AugmentedAttention(Operator):
             raise ValueError(
                 f'key_ratio and value_ratio have to be positive, got {key_ratio} and {value_ratio}'
             )
+        check_heads(num_heads)
         key_dim, value_dim = (
             max(1, round(ratio * out_channels / num_heads)) for ratio in (key_ratio, value_ratio)
         )

@@ -1,5 +1,6 @@
 """The context (binary) term: what all other places say about a place."""
 
+from numbers import Integral
 from typing import Optional
 
 import torch
@@ -58,6 +59,7 @@ class ContextTerm(BaseModule):
         norm_cfg: Optional[dict] = dict(type='BN'),
     ) -> None:
         super().__init__()
+        check_heads(num_heads)
         if key_dim is None and out_channels % (2 * num_heads):
             raise ValueError(
                 f'out_channels has to be a multiple of 2 * num_heads = {2 * num_heads} '
@@ -220,6 +222,16 @@ class FlattenedContext(ContextTerm):
         both = torch.stack(outputs)  # in channels: a value, then its embedding
         both = rearrange(both, 'two b n (h w) d -> b (n d two) h w', h=x.shape[-2])
         return reduce(self.output_norm(both), 'b (c two) h w -> b c h w', 'sum', two=2)
+
+
+def check_heads(num_heads: int) -> None:
+    """Check a number of heads, before anything is divided by it.
+
+    Raises:
+        ValueError: If it is no whole number from 1 on.
+    """
+    if not isinstance(num_heads, Integral) or isinstance(num_heads, bool) or num_heads < 1:
+        raise ValueError(f'num_heads is {num_heads!r}, but has to be a whole number from 1 on')
 
 
 def _norm(cfg: Optional[dict], channels: int) -> nn.Module:

@@ -5,7 +5,7 @@ from typing import Optional
 from torch import Tensor
 
 from ..upstream import MODELS
-from .context import build_context
+from .context import build_context, check_heads
 from .fusion import DynamicFusion
 from .local import LocalTerm
 from .operator import Operator
@@ -49,6 +49,7 @@ class LESA(Operator):
         super().__init__()
         if fusion not in ('dynamic', 'static'):
             raise ValueError(f"fusion {fusion!r} is unknown; available: 'dynamic', 'static'")
+        check_heads(num_heads)
         if in_channels % num_heads or out_channels % num_heads:
             raise ValueError(
                 f'in_channels and out_channels have to be multiples of num_heads = {num_heads}, '

@@ -86,7 +86,7 @@ def test_missing_mmpretrain(run, tmp_path):
         pytest.skip('mmpretrain is installed')
     for config in (CLASSIFIER, dumped):
         assert f'{config}: it is an image classification config, and mmpretrain is not' in out
-    assert out.count('pip install lesa_mmdet[pretrain]\n') == 2
+    assert out.count("pip install 'mmpretrain>=1.2,<2' torchvision\n") == 2
 
 
 def test_operators(build_backbone):

@@ -221,14 +221,14 @@ def test_residual_branches_start_from_zero(kind, zero_init):
     'kwargs, error, message',
     [
         (dict(depth=18), ValueError, 'stage 3 of depth 18 has BasicBlocks'),
-        (dict(depth=77), KeyError, 'invalid depth 77'),
+        (dict(depth=77), ValueError, 'depth is 77, but has to be one of 18, 34, 50'),
         (
             dict(operator=dict(type='Lesa')),
             ValueError,
             "operator type 'Lesa' is unknown; available: AugmentedAttention, LESA, SelfAttention",
         ),
         (dict(operator=dict(type='ResNet')), ValueError, "operator type 'ResNet' is unknown"),
-        (dict(stages_with_operator=(True,)), ValueError, 'a value for each of 4 stages'),
+        (dict(stages_with_operator=(True,)), ValueError, 'True or False for each of 4 stages'),
         (
             dict(operator=dict(type='LESA', num_heads=7)),
             ValueError,

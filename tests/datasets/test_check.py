@@ -6,8 +6,7 @@ import pytest
 from PIL import Image
 
 from lesa_mmdet.datasets.check import check_dataset, find_splits
-
-TWICE = ('used twice', True)
+from lesa_mmdet.datasets.problems import Problem
 
 
 def test_nothing_is_wrong(data, run):
@@ -21,7 +20,7 @@ def test_nothing_is_wrong(data, run):
     assert report.counts['images of instances_val.json in val/'] == 2
     assert report.counts['maps of instances_train.json in stuffthingmaps/train/'] == 3
     missing = check_dataset(root, need_maps=True).problems
-    assert list(missing) == ['map missing'] and len(missing['map missing']) == 2
+    assert list(missing) == [Problem.MAP_MISSING] and len(missing[Problem.MAP_MISSING]) == 2
 
 
 def change_object(**changes):
@@ -32,25 +31,29 @@ def change_object(**changes):
 @pytest.mark.parametrize(
     'change, kind, harmful',
     [
-        (change_object(segmentation=[]), 'mask missing', False),
-        (change_object(segmentation=[[5, 5, 5, 5, 5, 5]]), 'mask empty', False),
-        (change_object(segmentation={'size': [64, 64], 'counts': [3]}), 'mask broken', True),
-        (change_object(bbox=[3, 3, 10, 0.5]), 'box smaller than a pixel', False),
-        (change_object(bbox=[60, 3, 10, 5]), 'box leaves the image', False),
-        (change_object(bbox=[60, 3, None, 5]), 'box broken', True),
-        (change_object(bbox=[1, 2, 3]), 'box broken', True),
-        (change_object(area=0), 'area not positive', False),
-        (change_object(category_id=99), 'unknown category', True),
-        (change_object(image_id=99), 'unknown image', True),
+        (change_object(segmentation=[]), Problem.MASK_MISSING, False),
+        (change_object(segmentation=[[5, 5, 5, 5, 5, 5]]), Problem.MASK_EMPTY, False),
+        (change_object(segmentation={'size': [64, 64], 'counts': [3]}), Problem.MASK_BROKEN, True),
+        (change_object(bbox=[3, 3, 10, 0.5]), Problem.BOX_TINY, False),
+        (change_object(bbox=[60, 3, 10, 5]), Problem.BOX_OUTSIDE, False),
+        (change_object(bbox=[60, 3, None, 5]), Problem.BOX_BROKEN, True),
+        (change_object(bbox=[1, 2, 3]), Problem.BOX_BROKEN, True),
+        (change_object(area=0), Problem.AREA_EMPTY, False),
+        (change_object(category_id=99), Problem.UNKNOWN_CATEGORY, True),
+        (change_object(image_id=99), Problem.UNKNOWN_IMAGE, True),
         (
             lambda content: content['annotations'].append(content['annotations'][0]),
-            'used twice',
+            Problem.OBJECT_ID_TWICE,
             True,
         ),
-        (lambda content: content['images'].append(content['images'][0]), 'used twice', True),
-        (lambda content: content['images'][0].update(width=65), 'image of another size', True),
-        (lambda content: content.pop('images'), 'annotation file unreadable', True),
-        (lambda content: content['images'][0].pop('height'), 'annotation file unreadable', True),
+        (
+            lambda content: content['images'].append(content['images'][0]),
+            Problem.IMAGE_ID_TWICE,
+            True,
+        ),
+        (lambda content: content['images'][0].update(width=65), Problem.IMAGE_SIZE, True),
+        (lambda content: content.pop('images'), Problem.FILE_UNREADABLE, True),
+        (lambda content: content['images'][0].pop('height'), Problem.FILE_UNREADABLE, True),
     ],
 )
 def test_annotation_problems(change, kind, harmful, data):
@@ -58,7 +61,7 @@ def test_annotation_problems(change, kind, harmful, data):
     edit(change)
     report = check_dataset(root)
     assert kind in report.problems and report.is_harmful == harmful
-    assert f'{kind}: {len(report.problems[kind])} (training: ' in report.to_text()
+    assert f'{kind.title}: {len(report.problems[kind])} (training: ' in report.to_text()
 
 
 def truncate(path):
@@ -75,21 +78,21 @@ def turn(path):
 @pytest.mark.parametrize(
     'folder, damage, kind',
     [
-        ('train', Path.unlink, 'image missing'),
-        ('train', truncate, 'image unreadable'),
-        ('train', lambda path: path.write_text('<html>'), 'image unreadable'),
-        ('train', lambda path: path.write_bytes(b''), 'image unreadable'),
-        ('train', turn, 'image of another size'),
-        ('stuffthingmaps/train', truncate, 'map unreadable'),
+        ('train', Path.unlink, Problem.IMAGE_MISSING),
+        ('train', truncate, Problem.IMAGE_UNREADABLE),
+        ('train', lambda path: path.write_text('<html>'), Problem.IMAGE_UNREADABLE),
+        ('train', lambda path: path.write_bytes(b''), Problem.IMAGE_UNREADABLE),
+        ('train', turn, Problem.IMAGE_SIZE),
+        ('stuffthingmaps/train', truncate, Problem.MAP_UNREADABLE),
         (
             'stuffthingmaps/train',
             lambda path: Image.new('L', (64, 60)).save(path),
-            'map of another size',
+            Problem.MAP_SIZE,
         ),
         (
             'stuffthingmaps/train',
             lambda path: Image.new('L', (64, 64), 183).save(path),
-            'map with unknown labels',
+            Problem.MAP_LABELS,
         ),
     ],
 )

@@ -10,6 +10,7 @@ from mmengine.registry import init_default_scope
 
 from lesa_mmdet import CheckedCocoDataset
 from lesa_mmdet.datasets.check import check_dataset
+from lesa_mmdet.datasets.problems import Problem
 
 from helpers.paths import ROOT
 
@@ -98,4 +99,5 @@ def test_boxes_alone_are_no_problem(data, log):
     pipeline[1].with_mask = False
     assert len(build(root, pipeline=pipeline)[0]['data_samples'].gt_instances)
     assert not log.getvalue()
-    assert not check_dataset(root).problems
+    assert not check_dataset(root, need_masks=False).problems
+    assert list(check_dataset(root).problems) == [Problem.NO_MASKS]

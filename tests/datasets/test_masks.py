@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from lesa_mmdet.datasets.masks import find_mask_problem, read_run_lengths
+from lesa_mmdet.datasets.problems import Problem
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 30), st.randoms())
@@ -17,7 +18,7 @@ def test_run_lengths_are_those_of_pycocotools(height, width, repeats, random):
     again = {'size': list(mask.shape), 'counts': lengths.tolist()}
     assert coco_mask.frPyObjects(again, *mask.shape) == rle
     assert find_mask_problem(again, *mask.shape) == (
-        None if mask.any() else ('empty', 'run lengths that cover no pixel')
+        None if mask.any() else (Problem.MASK_EMPTY, 'run lengths that cover no pixel')
     )
 
 
@@ -29,24 +30,24 @@ SQUARE = [2, 2, 8, 2, 8, 8, 2, 8]
     [
         ([SQUARE], None),
         ([SQUARE, [1, 1]], None),
-        ([], 'missing'),
-        (None, 'missing'),
-        ([[1, 1, 2, 2]], 'missing'),
-        ([[1, 1, 1, 1, 1, 1]], 'empty'),
-        ([[float('nan'), *SQUARE[1:]]], 'broken'),
-        ([[1e9, *SQUARE[1:]]], 'broken'),
-        ([['a'] * 6], 'broken'),
-        ('polygon', 'broken'),
+        ([], Problem.MASK_MISSING),
+        (None, Problem.MASK_MISSING),
+        ([[1, 1, 2, 2]], Problem.MASK_MISSING),
+        ([[1, 1, 1, 1, 1, 1]], Problem.MASK_EMPTY),
+        ([[float('nan'), *SQUARE[1:]]], Problem.MASK_BROKEN),
+        ([[1e9, *SQUARE[1:]]], Problem.MASK_BROKEN),
+        ([['a'] * 6], Problem.MASK_BROKEN),
+        ('polygon', Problem.MASK_BROKEN),
         ({'size': [10, 10], 'counts': [40, 20, 40]}, None),
-        ({'size': [10, 10], 'counts': [100]}, 'empty'),
-        ({'size': [10, 10], 'counts': [40, 20]}, 'broken'),
-        ({'size': [10, 10], 'counts': [40, 20, 41]}, 'broken'),
-        ({'size': [10, 10], 'counts': [40, -20, 80]}, 'broken'),
-        ({'size': [10, 9], 'counts': [40, 20, 40]}, 'broken'),
-        ({'size': [10, 10], 'counts': ''}, 'broken'),
-        ({'size': [10, 10], 'counts': 'garbage'}, 'broken'),
-        ({'size': [10, 10], 'counts': None}, 'broken'),
-        ({}, 'broken'),
+        ({'size': [10, 10], 'counts': [100]}, Problem.MASK_EMPTY),
+        ({'size': [10, 10], 'counts': [40, 20]}, Problem.MASK_BROKEN),
+        ({'size': [10, 10], 'counts': [40, 20, 41]}, Problem.MASK_BROKEN),
+        ({'size': [10, 10], 'counts': [40, -20, 80]}, Problem.MASK_BROKEN),
+        ({'size': [10, 9], 'counts': [40, 20, 40]}, Problem.MASK_BROKEN),
+        ({'size': [10, 10], 'counts': ''}, Problem.MASK_BROKEN),
+        ({'size': [10, 10], 'counts': 'garbage'}, Problem.MASK_BROKEN),
+        ({'size': [10, 10], 'counts': None}, Problem.MASK_BROKEN),
+        ({}, Problem.MASK_BROKEN),
     ],
 )
 def test_mask_problems(segmentation, kind):

@@ -115,7 +115,7 @@ def test_tools_end_with_one_line(tool, rest, run, pretrain_env, tmp_path):
     out = run(*command, succeeds=False, **pretrain_env)
     kind = {'train': ('train', 'train'), 'test': ('test', 'val')}[tool]
     assert out.splitlines()[-1].startswith(
-        f'error: image folder of {kind[0]}_dataloader: gone/{kind[1]} does not exist; '
+        f'error: image folder of {kind[0]}_dataloader: gone/{kind[1]} does not exist in {ROOT}; '
     )
     assert 'Traceback' not in out and not (tmp_path / 'work').exists()
 
@@ -132,6 +132,6 @@ def test_mmpretrain_is_not_installed(dumped, run, without_mmpretrain, tmp_path):
     out = run('tools/train.py', config, succeeds=False, **without_mmpretrain)
     assert out.splitlines()[-1] == (
         f'error: {config}: it is an image classification config, and mmpretrain is not installed: '
-        'pip install lesa_mmdet[pretrain]'
+        "pip install 'mmpretrain>=1.2,<2' torchvision"
     )
     assert 'Traceback' not in out

@@ -56,7 +56,7 @@ except ImportError as error:
     out = run(sys.executable, '-c', code, **without_mmpretrain)
     assert out.splitlines()[-1] == (
         'image classification needs mmpretrain, which is not installed: '
-        'pip install lesa_mmdet[pretrain]'
+        "pip install 'mmpretrain>=1.2,<2' torchvision"
     )
 
 

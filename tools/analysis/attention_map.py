@@ -4,18 +4,21 @@ Writes one PNG a layer: the point, the local term's receptive field at its place
 context for this place (mean of the heads, and each), and omega, how much context all places take.
 """
 
-import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
 from mmengine.config import DictAction
 from mmengine.device import get_device
 
+from lesa_mmdet.analysis.curves import PICTURES
 from lesa_mmdet.analysis.maps import draw_maps, look
 from lesa_mmdet.analysis.model import load_model, operators
+from lesa_mmdet.command import command
 from lesa_mmdet.images import read_image
+from lesa_mmdet.preflight import check_output
 
 
+@command
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('image', type=Path)
@@ -34,23 +37,16 @@ def main() -> None:
         '--out',
         type=Path,
         default=Path('work_dirs/attention_map'),
-        help='PNG to write, or a folder; default: %(default)s',
+        help='picture to write, or a folder; default: %(default)s',
     )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     parser.add_argument('--device', default=str(get_device()))
     args = parser.parse_args()
-    try:
-        draw(args)
-    except (FileNotFoundError, ImportError, ValueError) as error:
-        sys.exit(f'error: {error}')
-
-
-def draw(args) -> None:
-    """Draw what the arguments ask for, and say where it is."""
+    is_file = bool(args.out.suffix) and not args.out.is_dir()
+    check_output(args.out, '--out', PICTURES if is_file else (), is_folder=not is_file)
     image = read_image(args.image)
     model = load_model(args.config, args.checkpoint, args.device, args.cfg_options)
     layers = list(operators(model)) if args.layer == ['all'] else args.layer
-    is_file = args.out.suffix == '.png'
     if is_file and len(layers or ()) > 1:
         raise ValueError(f'--out {args.out} is one file for {len(layers)} layers: name a folder')
     view, maps = look(model, args.image, args.point, layers)

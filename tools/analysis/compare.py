@@ -4,7 +4,6 @@ Example: tools/analysis/compare.py data/coco/val2017/000000000139.jpg --models C
 --models CONFIG CHECKPOINT
 """
 
-import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
@@ -12,10 +11,14 @@ from mmengine.config import DictAction
 from mmengine.device import get_device
 
 from lesa_mmdet.analysis.compare import draw_comparison, draw_detections
+from lesa_mmdet.analysis.curves import PICTURES
 from lesa_mmdet.analysis.model import load_model
+from lesa_mmdet.command import command
 from lesa_mmdet.images import find_images
+from lesa_mmdet.preflight import check_output
 
 
+@command
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('images', nargs='+', help='image files, folders of them, patterns, URLs')
@@ -31,20 +34,23 @@ def main() -> None:
         '--score-thr', type=float, default=0.3, help='leave out detections below; default: 0.3'
     )
     parser.add_argument(
-        '--out', type=Path, default=Path('work_dirs/compare.png'), help='default: %(default)s'
+        '--out',
+        type=Path,
+        default=Path('work_dirs/compare.png'),
+        help='picture to write, or a folder that exists, for compare.png; default: %(default)s',
     )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='for every model')
     parser.add_argument('--device', default=str(get_device()))
     args = parser.parse_args()
-    try:
-        images = find_images(args.images)
-        columns, titles = [], []
-        for config, checkpoint in args.models:
-            model = load_model(config, checkpoint, args.device, args.cfg_options)
-            columns.append([draw_detections(model, image, args.score_thr) for image in images])
-            titles.append(f'{Path(config).stem}\n{"/".join(Path(checkpoint).parts[-2:])}')
-    except (FileNotFoundError, ImportError, ValueError) as error:
-        sys.exit(f'error: {error}')
+    if args.out.is_dir():
+        args.out /= 'compare.png'
+    check_output(args.out, '--out', PICTURES)
+    images = find_images(args.images)
+    columns, titles = [], []
+    for config, checkpoint in args.models:
+        model = load_model(config, checkpoint, args.device, args.cfg_options)
+        columns.append([draw_detections(model, image, args.score_thr) for image in images])
+        titles.append(f'{Path(config).stem}\n{"/".join(Path(checkpoint).parts[-2:])}')
     args.out.parent.mkdir(parents=True, exist_ok=True)
     names = [Path(image).name for image in images]
     draw_comparison(columns, titles, names).savefig(args.out, dpi=110)

@@ -5,7 +5,6 @@ itself in the softmax of the context term.
 """
 
 import json
-import sys
 from argparse import ArgumentParser, Namespace
 from copy import deepcopy
 from pathlib import Path
@@ -22,12 +21,16 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from lesa_mmdet.analysis.curves import PICTURES
 from lesa_mmdet.analysis.model import load_model
 from lesa_mmdet.analysis.weights import TermWeights, ablated, plot, with_mean
-from lesa_mmdet.preflight import check_files
+from lesa_mmdet.command import command
+from lesa_mmdet.configs import load_config
+from lesa_mmdet.preflight import check_config, check_output
 from lesa_mmdet.upstream import CocoMetric
 
 
+@command
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('config')
@@ -39,10 +42,11 @@ def main() -> None:
     parser.add_argument('--device', default=str(get_device()))
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     args = parser.parse_args()
-    try:
-        result = measure(args)
-    except (OSError, ValueError, ImportError) as error:
-        sys.exit(f'error: {error}')
+    if args.json:
+        check_output(args.json, '--json', ('.json',))
+    if args.plot:
+        check_output(args.plot, '--plot', PICTURES)
+    result = measure(args)
     report(result)
     for path in filter(None, (args.json, args.plot)):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,8 +63,9 @@ def measure(args: Namespace) -> dict:
         dict: ``shares`` of the terms, by layer and their mean; with ``--ablate-unary`` the
         ``metrics`` ``whole`` and ``without_unary``; and what they were measured with.
     """
-    model = load_model(args.config, args.checkpoint, args.device, args.cfg_options)
-    check_files(model.cfg, 'test')
+    cfg = load_config(args.config, args.cfg_options)
+    check_config(cfg, 'test')
+    model = load_model(cfg, args.checkpoint, args.device)
     weights = TermWeights(model)
     loader = build_loader(model.cfg, args.num_images)
     evaluator = build_evaluator(model.cfg, loader.dataset) if args.ablate_unary else None

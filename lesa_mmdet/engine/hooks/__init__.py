@@ -2,6 +2,7 @@
 
 from .autocast import BackboneAutocastHook
 from .epoch_seed import EpochSeedHook
+from .finite_loss import FiniteLossHook
 from .term_weights import TermWeightsHook
 
-__all__ = ['BackboneAutocastHook', 'EpochSeedHook', 'TermWeightsHook']
+__all__ = ['BackboneAutocastHook', 'EpochSeedHook', 'FiniteLossHook', 'TermWeightsHook']

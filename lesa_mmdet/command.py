@@ -1,0 +1,129 @@
+"""What all commands share: a mistake ends in one sentence, and nothing runs on after a signal."""
+
+import linecache
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, Optional
+
+_OURS = tuple(
+    f'{Path(__file__).resolve().parents[1] / name}{os.sep}'
+    for name in ('lesa_mmdet', 'tools', 'benchmarks')
+)
+_WORKER = re.compile(r'Caught \w+ in DataLoader worker process \d+\.\n(.*)', re.DOTALL)
+GRACE = 5  # seconds a process that was asked to end has for it
+
+
+def command(main: Callable[..., None]) -> Callable[..., None]:
+    """Make a function one that a command line tool calls.
+
+    What this package refuses on purpose, and a file that cannot be read or written, ends in one
+    line, ``error: ...``, and exit code 1. Any other error is not the user's, and keeps its
+    traceback. Ctrl-C and SIGTERM end the processes that were started, too.
+
+    Args:
+        main (Callable[..., None]): What the tool does, with the arguments of this process.
+
+    Returns:
+        Callable[..., None]: The same, to be called in the main thread.
+    """
+
+    @wraps(main)
+    def run(*args: Any, **kwargs: Any) -> None:
+        before = signal.signal(signal.SIGTERM, _end)
+        try:
+            _check_options(sys.argv[1:])
+            main(*args, **kwargs)
+        except KeyboardInterrupt:
+            print('\ninterrupted', file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
+        except Exception as error:
+            sentence = explain(error)
+            if sentence is None:
+                raise
+            sys.exit(f'error: {sentence}')
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    return run
+
+
+def call(arguments: Sequence[str], **kwargs: Any) -> int:
+    """Run a program, and end it when this process is to end.
+
+    Args:
+        arguments (Sequence[str]): The program and its arguments.
+        **kwargs: As of ``subprocess.Popen``.
+
+    Returns:
+        int: Its exit code.
+    """
+    with subprocess.Popen(arguments, **kwargs) as process:
+        try:
+            return process.wait()
+        except BaseException:
+            process.terminate()
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+
+
+def explain(error: BaseException) -> Optional[str]:
+    """What to tell a user about an error.
+
+    Returns:
+        str, optional: One sentence, or None: it is not the user's mistake, as far as is known.
+    """
+    in_worker = _WORKER.match(str(error))
+    if in_worker:  # PyTorch has made the worker's traceback the message
+        return _explain_in_worker(in_worker[1])
+    if _is_on_purpose(error) or isinstance(error, (OSError, ImportError)):
+        return str(error.args[0] if isinstance(error, KeyError) else error)
+    # mmengine before 0.10 raises what a constructor raised anew, with the class's name before it.
+    context = error.__context__
+    return explain(context) if context and str(context) in str(error) else None
+
+
+def _is_on_purpose(error: BaseException) -> bool:
+    """Whether a raise statement of ours is where it comes from."""
+    traceback = error.__traceback__
+    while traceback and traceback.tb_next:
+        traceback = traceback.tb_next
+    return bool(traceback) and _is_our_raise(
+        traceback.tb_frame.f_code.co_filename, traceback.tb_lineno
+    )
+
+
+def _explain_in_worker(traceback: str) -> Optional[str]:
+    *_, (file, line) = re.findall(r'^  File "(.+)", line (\d+)', traceback, re.MULTILINE)
+    last_line = traceback.rstrip().rpartition('\n')[2]
+    return last_line.partition(': ')[2] if _is_our_raise(file, int(line)) else None
+
+
+def _is_our_raise(file: str, line: int) -> bool:
+    is_raise = linecache.getline(file, line).lstrip().startswith('raise ')
+    return is_raise and str(Path(file).resolve()).startswith(_OURS)
+
+
+def _check_options(arguments: Sequence[str]) -> None:
+    """Say what ``--cfg-options`` takes, where mmengine's parser says nothing of use."""
+    takes_options = False
+    for argument in arguments:
+        if argument.startswith('-'):
+            takes_options = argument == '--cfg-options'
+        elif takes_options and '=' not in argument:
+            raise ValueError(
+                f'--cfg-options takes KEY=VALUE, got {argument!r}; other arguments stand before '
+                'it, and a value with spaces or brackets is quoted'
+            )
+
+
+def _end(number: int, frame: Any) -> None:
+    sys.exit(128 + number)

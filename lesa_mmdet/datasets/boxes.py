@@ -1,0 +1,39 @@
+"""What can be wrong with a box in COCO's format."""
+
+import math
+from collections.abc import Iterable
+from typing import Any, Optional
+
+ROUNDING = 2  # pixels by which tools differ that make boxes of masks
+
+
+def is_of_corners(box: list[float], area: Any, bounds: Optional[tuple[float, ...]]) -> bool:
+    """Whether a box is (left, top, right, bottom) instead of (x, y, width, height).
+
+    It has to fit what else is known as the one, and not as the other.
+
+    Args:
+        box (list[float]): Four numbers in pixels.
+        area (Any): Area of the object in square pixels, if it is known.
+        bounds (tuple[float, ...], optional): Its (left, top, right, bottom), if it has a mask.
+    """
+    left, top, right, bottom = box
+    if right <= left or bottom <= top or not (left or top):
+        return False
+    if bounds:
+        x, y = bounds[:2]
+        size = bounds[2] - x, bounds[3] - y
+        return _are_close(box, bounds) and not _are_close(box, (x, y, *size))
+    if not is_number(area) or area <= 0:
+        return False
+    of_corners, of_size = (right - left) * (bottom - top), right * bottom
+    return abs(of_corners - area) <= 0.01 * area < abs(of_size - area)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number."""
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _are_close(box: Iterable[float], other: Iterable[float]) -> bool:
+    return all(abs(a - b) <= ROUNDING for a, b in zip(box, other))

@@ -1,0 +1,43 @@
+"""A hook that stops a training whose loss is no number any more."""
+
+from typing import Optional
+
+from mmengine.runner import Runner
+
+from ...upstream import HOOKS, CheckInvalidLossHook
+
+
+@HOOKS.register_module()
+class FiniteLossHook(CheckInvalidLossHook):
+    """mmdet's ``CheckInvalidLossHook``, which says what the loss is and what to do about it.
+
+    It looks at every loss: mmengine has copied it from the GPU for the log already.
+
+    Args:
+        interval (int): Iterations from one look to the next.
+    """
+
+    def __init__(self, interval: int = 1) -> None:
+        super().__init__(interval)
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Optional[dict] = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
+        """Look at the loss.
+
+        Raises:
+            ValueError: If it is infinite or not a number.
+        """
+        try:
+            super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        except AssertionError as error:
+            raise ValueError(
+                f'the loss is {outputs["loss"].item()} in iteration {runner.iter + 1}: the '
+                'training stops before its weights are saved; lower the learning rate '
+                '(optim_wrapper.optimizer.lr), clip gradients (optim_wrapper.clip_grad.max_norm), '
+                'or look for broken boxes with tools/check_dataset.py'
+            ) from error
