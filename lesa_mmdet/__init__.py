@@ -1,20 +1,27 @@
 """LESA backbones for mmdetection. Importing the package registers everything in mmdet."""
 
-from .backbones import LESA_WRN, LESA_ResNet
+from .backbones import LESA_WRN, ELSA_Swin, LESA_ResNet
 from .checkpoints import schemes
 from .configs import config_path
 from .datasets import CheckedCocoDataset
+<<<<<<< c12264f
+from .engine.hooks import BackboneAutocastHook, EpochSeedHook, TermWeightsHook
+from .layers import ELSA, LESA, AugmentedAttention, SelfAttention
+=======
 from .engine.hooks import BackboneAutocastHook, EpochSeedHook, FiniteLossHook, TermWeightsHook
 from .layers import LESA, AugmentedAttention, SelfAttention
+>>>>>>> da1c087
 from .submission import CocoSubmission
 from .version import __version__
 
 __all__ = [
+    'ELSA',
     'LESA',
     'AugmentedAttention',
     'BackboneAutocastHook',
     'CheckedCocoDataset',
     'CocoSubmission',
+    'ELSA_Swin',
     'EpochSeedHook',
     'FiniteLossHook',
     'LESA_ResNet',

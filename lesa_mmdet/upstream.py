@@ -9,6 +9,7 @@ from mmdet.datasets.transforms import LoadAnnotations
 from mmdet.engine.hooks import CheckInvalidLossHook
 from mmdet.evaluation import CocoMetric
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
+from mmdet.models.backbones.swin import SwinTransformer, WindowMSA
 from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmengine.hooks import DistSamplerSeedHook, Hook
 from mmengine.model import BaseModule
@@ -30,6 +31,8 @@ __all__ = [
     'Hook',
     'LoadAnnotations',
     'ResNet',
+    'SwinTransformer',
+    'WindowMSA',
     'register_backbone',
 ]
 

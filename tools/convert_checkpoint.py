@@ -14,7 +14,7 @@ from lesa_mmdet.preflight import check_exists, check_output
 @command
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('source', help="the authors' ImageNet ({'net': ...}) or detector file")
+    parser.add_argument('source', help="the authors' ImageNet or detector file, LESA's or ELSA's")
     parser.add_argument('target', help='file to write: {"meta": ..., "state_dict": ...}')
     args = parser.parse_args()
 
@@ -22,11 +22,12 @@ def main() -> None:
     check_output(args.target, 'the file to write,', ('.pth', '.pt'))
     checkpoint = CheckpointLoader.load_checkpoint(args.source, map_location='cpu')
     state_dict = next(
-        (checkpoint[key] for key in ('state_dict', 'net') if key in checkpoint), checkpoint
+        (checkpoint[key] for key in ('state_dict', 'net', 'model') if key in checkpoint), checkpoint
     )
     if not state_dict or not all(isinstance(value, torch.Tensor) for value in state_dict.values()):
         raise ValueError(
-            f"{args.source} has no weights under 'net' or 'state_dict', only {list(checkpoint)}"
+            f"{args.source} has no weights under 'state_dict', 'net' or 'model', "
+            f'only {list(checkpoint)}'
         )
     converted = convert_official(state_dict)
     renamed = len(set(converted) - set(state_dict))

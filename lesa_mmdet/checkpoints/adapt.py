@@ -1,5 +1,6 @@
 """What becomes of a checkpoint that a backbone or a classifier is given."""
 
+import re
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
@@ -8,25 +9,45 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..attention import fit_table
-from .lesa import convert_official
+from .elsa import convert_elsa
+from .lesa import convert_lesa
 
 # A part of each operator that none of those after it has.
 _OPERATORS = {
+    'surroundings': 'ELSA',
     'fusion': 'LESA',
     'local': 'static LESA',
     'project': 'attention augmentation',
     'context': 'self-attention',
 }
 _TABLES = ('context.height', 'context.width')
+_OPERATOR_PART = re.compile(r'\.(?:conv2|attn\.operator)\.(\w+)')
+_OUTPUT_NORM = re.compile(r'norm\d+\.')  # of a Swin
+
+
+def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the authors' parameters, those of LESA's or of ELSA's, to ours.
+
+    Args:
+        state_dict (Mapping[str, Tensor]): State dict of an operator, a backbone, a classifier or
+            a detector. Keys may have the prefix ``module.`` (dropped) or ``backbone.`` (kept).
+            Keys that are none of theirs stay as they are, so that the conversion may be repeated.
+
+    Returns:
+        dict[str, Tensor]: The same parameters under our names, laid out as our layers have them;
+        constants are gone.
+    """
+    return convert_elsa(convert_lesa(state_dict))
 
 
 def adapt_state_dict(state_dict: MutableMapping[str, Any], prefix: str, backbone: nn.Module):
     """Turn the part of a state dict that belongs to a backbone into what the backbone takes.
 
     Renames the authors' keys, drops the classifier, fits position tables to the backbone's,
-    replaces positions of another kind, and adds the offsets of deformable convolutions to a
-    checkpoint without any. Changes ``state_dict`` in place, as a module's
-    ``_load_from_state_dict`` may, and logs one line for each kind of change.
+    replaces positions of another kind, adds the offsets of deformable convolutions to a checkpoint
+    without any, and gives a Swin that a classifier has trained its output norms. Changes
+    ``state_dict`` in place, as a module's ``_load_from_state_dict`` may, and logs one line for each
+    kind of change.
 
     Args:
         state_dict (MutableMapping[str, Any]): A state dict, or the authors' ``{'net': ...}``.
@@ -42,6 +63,8 @@ def adapt_state_dict(state_dict: MutableMapping[str, Any], prefix: str, backbone
     own, operator = backbone.state_dict(), _operator_of(given)
     _fit_positions(given, own)
     _start_offsets(given, own)
+    _fit_output_norms(given, own)
+    _add_indices(given, own)
     problems = _compare(given, own)
     if problems:
         raise ValueError(
@@ -54,14 +77,15 @@ def adapt_state_dict(state_dict: MutableMapping[str, Any], prefix: str, backbone
 def adapt_classifier(state_dict: MutableMapping[str, Any], prefix: str) -> None:
     """Turn the part of a state dict that belongs to a classifier into what mmpretrain's takes.
 
-    The authors, and torchvision, have the classifier's layer as ``fc`` beside the backbone's:
-    ``fc.*`` becomes ``head.fc.*``, the rest ``backbone.*``. Changes ``state_dict`` in place.
+    LESA's authors, and torchvision, have the classifier's layer as ``fc`` beside the backbone's,
+    ELSA's as ``head``: it becomes ``head.fc``, the rest ``backbone.*``. Changes ``state_dict`` in
+    place.
 
     Args:
         state_dict (MutableMapping[str, Any]): A state dict, or the authors' ``{'net': ...}``.
         prefix (str): Prefix of the classifier's keys in it.
     """
-    given = {key.removeprefix('module.'): value for key, value in _take(state_dict, prefix).items()}
+    given = convert_official(_take(state_dict, prefix))
     if not any(key.startswith(('backbone.', 'head.')) for key in given):
         given = {
             ('head.' if key.startswith('fc.') else 'backbone.') + key: value
@@ -71,11 +95,12 @@ def adapt_classifier(state_dict: MutableMapping[str, Any], prefix: str) -> None:
 
 
 def _take(state_dict: MutableMapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Take what belongs to a module out of a state dict, or all of the authors' ``net``."""
-    if not prefix and isinstance(state_dict.get('net'), Mapping):
-        taken = dict(state_dict['net'])
-        state_dict.clear()
-        return taken
+    """Take what belongs to a module out of a state dict, or all of the authors' nested one."""
+    for name in ('net', 'model'):
+        if not prefix and isinstance(state_dict.get(name), Mapping):
+            taken = dict(state_dict[name])
+            state_dict.clear()
+            return taken
     keys = [key for key in state_dict if key.startswith(prefix)]
     return {key[len(prefix) :]: state_dict.pop(key) for key in keys}
 
@@ -124,6 +149,31 @@ def _start_offsets(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
             _log(f'{len(offsets)} offset parameters start fresh: the checkpoint has none.')
 
 
+def _fit_output_norms(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Give a Swin its output norms, one a stage, if a classifier had one only, in place."""
+    wanted = [key for key in own if _OUTPUT_NORM.match(key)]
+    final = [key for key in given if key.startswith('norm.') or _OUTPUT_NORM.match(key)]
+    if (
+        not wanted
+        or len({key.partition('.')[0] for key in final}) != 1
+        or set(wanted) == set(final)
+    ):
+        return
+    last = {key: given.pop(key) for key in final}
+    if len(wanted) == len(final):  # a classifier's for a classifier
+        given.update(zip(sorted(wanted), (last[key] for key in sorted(final))))
+        return
+    given.update({key: own[key] for key in wanted})
+    _log(f"{len(wanted) // 2} output norms start fresh: the checkpoint is a classifier's.")
+
+
+def _add_indices(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Add the constants of window attention that the authors' checkpoints do not have, in place."""
+    for key in own:
+        if key.endswith('relative_position_index'):
+            given.setdefault(key, own[key])
+
+
 def _compare(given: Mapping[str, Any], own: Mapping[str, Tensor]) -> str:
     """What is missing, unexpected or of another shape; nothing if all fits."""
     optional = 'num_batches_tracked'  # not in checkpoints of old versions of torch
@@ -152,10 +202,13 @@ def _explain(operator: str, expected: str, given: Mapping[str, Any]) -> str:
 
 def _operator_of(state_dict: Mapping[str, Any]) -> str:
     """The operator of a backbone by its keys, for people."""
-    parts = {key.partition('.conv2.')[2].partition('.')[0] for key in state_dict}
+    parts = {match[1] for match in map(_OPERATOR_PART.search, state_dict) if match}
     operator = next((_OPERATORS[part] for part in _OPERATORS if part in parts), None)
     if operator is None:
-        return 'plain convolution'
+        windows = any('w_msa' in key for key in state_dict)
+        return 'window attention' if windows else 'plain convolution'
+    if operator == 'ELSA':
+        return operator
     flattened = any(key.endswith('.context.relative') for key in state_dict)
     return f'{operator} with {"flattened" if flattened else "decomposed"} positions'
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO, Union
 
 import torch
+from mmengine.logging import print_log
 
 from .pickles import STAND_INS, Refused, restore
 
@@ -51,6 +52,7 @@ def read_checkpoint(file: Union[str, os.PathLike, BinaryIO], map_location: Any =
             raise
         raise ValueError(_explain(name, error)) from error
     _drop_code(checkpoint)
+    _take_averaged(checkpoint)
     return checkpoint
 
 
@@ -79,3 +81,10 @@ def _drop_code(checkpoint: Any) -> None:
     meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
     if isinstance(meta, dict):
         meta.pop('config', None)
+
+
+def _take_averaged(checkpoint: Any) -> None:
+    """Take timm's averaged weights, where a file has them: those are what its figures are of."""
+    if isinstance(checkpoint, dict) and 'state_dict_ema' in checkpoint:
+        checkpoint['state_dict'] = checkpoint.pop('state_dict_ema')
+        print_log('The weights are the averaged ones, state_dict_ema.', logger='current')

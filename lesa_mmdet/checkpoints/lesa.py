@@ -29,8 +29,8 @@ _OPERATOR_KEY = re.compile(
 )
 
 
-def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the authors' parameters to ours.
+def convert_lesa(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the parameters of LESA's authors to ours.
 
     Args:
         state_dict (Mapping[str, Tensor]): State dict of an operator, a backbone, a classifier or

@@ -1,7 +1,8 @@
-"""Operators: what takes the place of a bottleneck's 3x3 convolution."""
+"""Operators: what takes the place of a bottleneck's 3x3 convolution or a block's windows."""
 
 from .augmented import AugmentedAttention
+from .elsa import ELSA
 from .lesa import LESA, SelfAttention
 from .operator import Operator, build_operator
 
-__all__ = ['LESA', 'AugmentedAttention', 'Operator', 'SelfAttention', 'build_operator']
+__all__ = ['ELSA', 'LESA', 'AugmentedAttention', 'Operator', 'SelfAttention', 'build_operator']

@@ -1,14 +1,17 @@
 """Exact attention in linear memory, plain PyTorch: a block of queries of one head at a time.
 
-To PyTorch each loop is one operator, so that a compiler takes it as it is.
+The loops over blocks run inside operators of our own (:mod:`lesa_mmdet.attention.gradients`), so
+that a compiler sees one operator for the forward and one for the backward pass.
 """
 
+import itertools
 from collections.abc import Iterator
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
 
+from ..gradients import differentiable_once
 from ..precision import at_least_float, without_autocast
 
 # One block of similarities in bytes: on a CPU what the caches hold beside queries, keys and
@@ -25,36 +28,12 @@ def attend_chunked(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) ->
     """Attention over blocks of queries; the backward pass computes each block again.
 
     Takes and returns what :func:`lesa_mmdet.attention.attend` does. Memory beside inputs and
-    outputs: a few blocks of similarities. Half precision is computed in float32.
+    outputs: a few blocks of similarities. Half precision is computed in float32. Only the
+    gradients that are asked for are computed.
     """
-    return _ChunkedAttention.apply(q, k, v, row, col)
+    return _attend(q, k, v, row, col)
 
 
-class _ChunkedAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, *inputs: Tensor) -> Tensor:
-        ctx.save_for_backward(*inputs)
-        return torch.ops.lesa_mmdet.attend_chunked(*inputs)
-
-    @staticmethod
-    def backward(ctx, grad_out: Tensor) -> tuple[Tensor, ...]:
-        return _ChunkedAttentionBackward.apply(grad_out, *ctx.saved_tensors)
-
-
-class _ChunkedAttentionBackward(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return torch.ops.lesa_mmdet.attend_chunked_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx, *grads: Tensor) -> None:
-        raise RuntimeError(
-            "attention backend 'chunked' can be differentiated once; "
-            "backend 'reference' any number of times"
-        )
-
-
-@torch.no_grad()
 def _forward(*inputs: Tensor) -> Tensor:
     out = _empty_output(*inputs)
     with without_autocast(out.device):
@@ -63,13 +42,13 @@ def _forward(*inputs: Tensor) -> Tensor:
     return out
 
 
-@torch.no_grad()
-def _backward(*inputs: Tensor) -> tuple[Tensor, ...]:
-    grads = _empty_gradients(*inputs)
-    with without_autocast(grads[0].device):
-        for tensors in _heads(*inputs, *grads):
-            head, head_grads = tensors[: len(inputs)], tensors[len(inputs) :]
-            _backward_of_head(*at_least_float(*head), *head_grads)
+def _backward(grad_out: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    *inputs, needed = inputs
+    grads = _empty_gradients(grad_out, *inputs, needed)
+    with without_autocast(grad_out.device):
+        wanted = (grad if need else None for grad, need in zip(grads, needed))
+        for head in _heads(grad_out, *inputs, *wanted):
+            _backward_of_head(*at_least_float(*head[:6]), *head[6:])
     return grads
 
 
@@ -80,20 +59,28 @@ def _forward_of_head(q, k, v, row, col, out):
 
 
 def _backward_of_head(grad_out, q, k, v, row, col, grad_q, grad_k, grad_v, grad_row, grad_col):
+    """Write the gradients of one head, but those that are None."""
     sum_k, sum_v = torch.zeros_like(k).t(), torch.zeros_like(v).t()
     scratch = _scratch(k)
     for block in _blocks(k):
         weights = _weights(q[block], k, row[block], col[block], scratch)
-        sum_v = _product(grad_out[block].t(), weights, plus=sum_v)
+        if grad_v is not None:
+            sum_v = _product(grad_out[block].t(), weights, plus=sum_v)
         grad = _product(grad_out[block], v.t())
         torch._softmax_backward_data(grad, weights, -1, weights.dtype, grad_input=grad)
-        sum_k = _product(q[block].t(), grad, plus=sum_k)
-        grad_q[block] = _product(grad, k)
+        if grad_k is not None:
+            sum_k = _product(q[block].t(), grad, plus=sum_k)
+        if grad_q is not None:
+            grad_q[block] = _product(grad, k)
         grad_map = grad.unflatten(-1, (row.shape[-1], col.shape[-1]))
-        grad_row[block] = grad_map.sum(-1)
-        grad_col[block] = grad_map.sum(-2)
-    grad_k.copy_(sum_k.t())
-    grad_v.copy_(sum_v.t())
+        if grad_row is not None:
+            grad_row[block] = grad_map.sum(-1)
+        if grad_col is not None:
+            grad_col[block] = grad_map.sum(-2)
+    if grad_k is not None:
+        grad_k.copy_(sum_k.t())
+    if grad_v is not None:
+        grad_v.copy_(sum_v.t())
 
 
 def _weights(q: Tensor, k: Tensor, row: Tensor, col: Tensor, scratch: Tensor) -> Tensor:
@@ -114,10 +101,11 @@ def _product(a: Tensor, b: Tensor, plus: Optional[Tensor] = None) -> Tensor:
     return linear.binary(a, plus, b.t(), None, 'add')
 
 
-def _heads(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+def _heads(*tensors: Optional[Tensor]) -> Iterator[list[Optional[Tensor]]]:
     """Views (N, d) of tensors (B, heads, N, d), head by head."""
-    for image in zip(*tensors):
-        yield from zip(*image)
+    batch, heads = tensors[0].shape[:2]
+    for image, head in itertools.product(range(batch), range(heads)):
+        yield [None if x is None else x[image, head] for x in tensors]
 
 
 def _blocks(k: Tensor) -> Iterator[slice]:
@@ -127,7 +115,11 @@ def _blocks(k: Tensor) -> Iterator[slice]:
 
 
 def _scratch(k: Tensor) -> Tensor:
-    """Memory for a block of similarities. All take the same: new pages cost more than the sums."""
+    """Memory for a block of similarities, used by all blocks in turn.
+
+    A block in memory of its own would spend more time on the system's clearing new pages than on
+    its sums.
+    """
     return k.new_empty(min(_block_size(k), k.shape[0]), k.shape[0])
 
 
@@ -142,18 +134,17 @@ def _empty_output(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> 
     return torch.empty_like(v)
 
 
-def _empty_gradients(grad_out: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    return tuple(map(torch.empty_like, inputs))
+def _empty_gradients(grad_out: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    *inputs, needed = inputs
+    return tuple(torch.empty_like(x) if need else x.new_empty(0) for x, need in zip(inputs, needed))
 
 
-_INPUTS = 'Tensor q, Tensor k, Tensor v, Tensor row, Tensor col'
-_library = torch.library.Library('lesa_mmdet', 'FRAGMENT')
-_library.define(f'attend_chunked({_INPUTS}) -> Tensor')
-_library.define(
-    f'attend_chunked_backward(Tensor grad_out, {_INPUTS})'
-    ' -> (Tensor, Tensor, Tensor, Tensor, Tensor)'
+_attend = differentiable_once(
+    'chunked',
+    'attend_chunked',
+    'Tensor q, Tensor k, Tensor v, Tensor row, Tensor col',
+    forward=_forward,
+    backward=_backward,
+    empty_outputs=_empty_output,
+    empty_gradients=_empty_gradients,
 )
-_library.impl('attend_chunked', _forward, 'CompositeExplicitAutograd')
-_library.impl('attend_chunked_backward', _backward, 'CompositeExplicitAutograd')
-_library.impl('attend_chunked', _empty_output, 'Meta')
-_library.impl('attend_chunked_backward', _empty_gradients, 'Meta')

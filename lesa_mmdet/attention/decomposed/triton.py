@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .. import support
+from ..gradients import differentiable_once
 
 INTERPRETED = tl.constexpr(support.INTERPRETED)
 LOG2E = tl.constexpr(math.log2(math.e))
@@ -262,11 +263,12 @@ def attend_triton(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> 
     outputs: two numbers a query, and for the backward pass of maps wider than a tile the gradient
     of ``row`` in float32.
     """
-    return _attend(q, k, v, row, col)[0]
+    return _attend(q, k, v, row, col)
 
 
-@torch.library.custom_op('lesa_mmdet::attend', mutates_args=())
-def _attend(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> tuple[Tensor, Tensor]:
+def _run_forward(
+    q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor
+) -> tuple[Tensor, Tensor]:
     """The output and the log-sum-exp of every query's logits (in base 2)."""
     batch, heads, size, _ = q.shape
     height, width = row.shape[-1], col.shape[-1]
@@ -283,7 +285,6 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> tuple[
     return out, lse
 
 
-@_attend.register_fake
 def _empty_outputs(
     q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -292,8 +293,7 @@ def _empty_outputs(
     return out.transpose(-1, -2), q.new_empty(q.shape[:-1], dtype=torch.float32)
 
 
-@torch.library.custom_op('lesa_mmdet::attend_backward', mutates_args=())
-def _attend_backward(
+def _run_backward(
     grad_out: Tensor,
     q: Tensor,
     k: Tensor,
@@ -302,11 +302,12 @@ def _attend_backward(
     col: Tensor,
     out: Tensor,
     lse: Tensor,
+    needed: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, row and col."""
     batch, heads, size, _ = q.shape
     height, width = row.shape[-1], col.shape[-1]
-    grads = _empty_gradients(grad_out, q, k, v, row, col, out, lse)
+    grads = _empty_gradients(grad_out, q, k, v, row, col, out, lse, needed)
     grad_q, grad_k, grad_v, grad_row, grad_col = grads
     q, k, v, grad_out = (_readable(x, height, width) for x in (q, k, v, grad_out))
     row, col = row.contiguous(), col.contiguous()
@@ -332,7 +333,6 @@ def _attend_backward(
     return grad_q, grad_k, grad_v, grad_row_sum.to(grad_row.dtype), grad_col
 
 
-@_attend_backward.register_fake
 def _empty_gradients(
     grad_out: Tensor,
     q: Tensor,
@@ -342,28 +342,22 @@ def _empty_gradients(
     col: Tensor,
     out: Tensor,
     lse: Tensor,
+    needed: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     logits = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (row, col))
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), *logits
 
 
-def _save(ctx, inputs, output):
-    ctx.save_for_backward(*inputs, *output)
-    ctx.mark_non_differentiable(output[1])
-
-
-def _backward(ctx, grad_out, _):
-    return _attend_backward(grad_out, *ctx.saved_tensors)
-
-
-def _backward_twice(ctx, *grads):
-    raise RuntimeError(
-        "attention backend 'triton' is differentiable once; backend 'reference' any number of times"
-    )
-
-
-_attend.register_autograd(_backward, setup_context=_save)
-_attend_backward.register_autograd(_backward_twice)
+_attend = differentiable_once(
+    'triton',
+    'attend_triton',
+    'Tensor q, Tensor k, Tensor v, Tensor row, Tensor col',
+    forward=_run_forward,
+    backward=_run_backward,
+    empty_outputs=_empty_outputs,
+    empty_gradients=_empty_gradients,
+    saved=1,
+)
 
 
 def _readable(x: Tensor, height: int, width: int) -> Tensor:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 pytest.importorskip('triton', reason='Triton is not installed')
 
-from lesa_mmdet.attention.decomposed import triton as backend  # noqa: E402
 from lesa_mmdet.attention.decomposed.reference import attend_reference  # noqa: E402
 from lesa_mmdet.attention.decomposed.triton import attend_triton  # noqa: E402
 from lesa_mmdet.attention.support import INTERPRETED  # noqa: E402
@@ -198,17 +197,34 @@ def test_output_lies_channel_by_channel(inputs_of):
 
 def test_compiles_as_one_operation(inputs_of):
     inputs = [x.detach().requires_grad_() for x in inputs_of(2, 1, 3, 4, 4, 8)]
-    torch.library.opcheck(backend._attend, inputs)
-    results = backend._attend(*inputs)
+    operators = torch.ops.lesa_mmdet
+    torch.library.opcheck(operators.attend_triton, inputs)
+    results = operators.attend_triton(*inputs)
     tensors = [x.detach() for x in (results[0], *inputs, *results)]
-    torch.library.opcheck(backend._attend_backward, tensors)
+    torch.library.opcheck(operators.attend_triton_backward, (*tensors, [True] * 5))
 
 
-def test_a_second_derivative_is_refused(inputs_of):
+def test_other_derivatives_are_refused(inputs_of):
     inputs = [x.detach().requires_grad_() for x in inputs_of(1, 1, 2, 3, 4, 8)]
     (grad,) = torch.autograd.grad(attend_triton(*inputs).sum(), inputs[0], create_graph=True)
-    with pytest.raises(RuntimeError, match='differentiable once'):
+    with pytest.raises(RuntimeError, match="'triton' can be differentiated once"):
         grad.sum().backward()
+    with pytest.raises(NotImplementedError, match="'triton' has no derivative in forward mode"):
+        torch.func.jvp(attend_triton, tuple(inputs), tuple(inputs))
+
+
+def test_functional_derivatives_of_each_image_are_those_of_the_reference(inputs_of):
+    inputs = inputs_of(2, 1, 3, 5, 4, 8)
+
+    def gradients(attend):
+        def sum_of_squares(*image):
+            return attend(*(x[None] for x in image)).square().sum()
+
+        return torch.func.vmap(torch.func.grad(sum_of_squares, argnums=(0, 1, 2, 3, 4)))(*inputs)
+
+    torch.testing.assert_close(
+        gradients(attend_triton), gradients(attend_reference), atol=1e-4, rtol=1e-4
+    )
 
 
 # The interpreter knows neither layouts nor registers, a compiler needs no GPU: here is one of
@@ -248,8 +264,8 @@ for case in [
     (25, 40, 64, 128, torch.float32),
 ]:
     tensors = inputs(*case)
-    results = backend._attend(*tensors)
-    backend._attend_backward(results[0], *tensors, *results)
+    results = torch.ops.lesa_mmdet.attend_triton(*tensors)
+    torch.ops.lesa_mmdet.attend_triton_backward(results[0], *tensors, *results, [True] * 5)
 """
 
 

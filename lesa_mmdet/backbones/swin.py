@@ -1,0 +1,118 @@
+"""Swin Transformer whose blocks compute with an operator instead of window attention."""
+
+from collections.abc import Sequence
+from typing import Optional
+
+from torch import Tensor, nn
+
+from ..checkpoints import adapt_state_dict
+from ..layers import Operator, build_operator
+from ..upstream import BaseModule, SwinTransformer, WindowMSA, register_backbone
+
+
+class TokenOperator(BaseModule):
+    """An operator in the place of a Swin block's window attention.
+
+    Args:
+        operator (Operator): Maps (B, C, H, W) to (B, C, H, W).
+        drop (nn.Module): The block's drop path.
+    """
+
+    def __init__(self, operator: Operator, drop: nn.Module) -> None:
+        super().__init__()
+        self.operator = operator
+        self.drop = drop
+
+    def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """Map tokens (B, H * W, C) to tokens of this shape."""
+        out = self.operator(x.transpose(1, 2).unflatten(2, hw_shape))
+        return self.drop(out.flatten(2).transpose(1, 2).contiguous())
+
+
+@register_backbone
+class ELSA_Swin(SwinTransformer):
+    """Swin Transformer with an operator in the place of the window attention of some stages.
+
+    With the default arguments ELSA-Swin-T (arXiv 2112.12786) for detection: ELSA in stages 1 to 3;
+    stage 4 keeps its windows. All arguments of mmdet's ``SwinTransformer`` work as there;
+    those of window attention (``window_size``, ``qkv_bias``, ``qk_scale``, ``attn_drop_rate``)
+    concern the stages that keep it.
+
+    Args:
+        operator (dict, optional): ``type`` and own arguments of the operator, or None for window
+            attention everywhere. Defaults to ELSA of ELSA-Swin-T; those of S and B have
+            ``group_width=8``.
+        stages_with_operator (Sequence[bool]): Stages that have the operator.
+        always_shift (bool): Whether every second block shifts its windows on any map, as the
+            authors' detectors do. If not, only where the map of an image of ``input_size`` is
+            larger than a window, as their classifiers do.
+        input_size (tuple[int, int]): Nominal image size (H, W) in pixels: of ``always_shift``, and
+            of operators that have position tables.
+        **kwargs: Arguments of mmdet's ``SwinTransformer``.
+
+    Raises:
+        ValueError: If an argument does not fit the others (one sentence each).
+
+    Example:
+        >>> backbone = ELSA_Swin()
+        >>> [tuple(x.shape) for x in backbone(torch.rand(1, 3, 64, 64))]
+        [(1, 96, 16, 16), (1, 192, 8, 8), (1, 384, 4, 4), (1, 768, 2, 2)]
+    """
+
+    def __init__(
+        self,
+        *,
+        operator: Optional[dict] = dict(type='ELSA', group_width=4),
+        stages_with_operator: Sequence[bool] = (True, True, True, False),
+        always_shift: bool = True,
+        input_size: tuple[int, int] = (1024, 1024),
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        if len(stages_with_operator) != len(self.stages):
+            raise ValueError(
+                f'stages_with_operator needs a value for each of {len(self.stages)} stages: '
+                f'{stages_with_operator}'
+            )
+        self.operator = operator
+        self.stages_with_operator = tuple(stages_with_operator)
+        map_size, strides = input_size, kwargs.get('strides', (4, 2, 2, 2))
+        for stage, stride, replace in zip(self.stages, strides, self.stages_with_operator):
+            map_size = tuple(-(-length // stride) for length in map_size)
+            for block in stage.blocks:
+                attention = block.attn
+                if replace and operator is not None:
+                    block.attn = self._build_operator(attention, map_size)
+                elif not always_shift and min(map_size) <= attention.window_size:
+                    attention.shift_size = 0
+
+    def _build_operator(self, attention: nn.Module, map_size: tuple[int, int]) -> TokenOperator:
+        windows = attention.w_msa
+        operator = build_operator(
+            self.operator,
+            in_channels=windows.embed_dims,
+            out_channels=windows.embed_dims,
+            num_heads=windows.num_heads,
+            feat_size=map_size,
+        )
+        return TokenOperator(operator, attention.drop)
+
+    def init_weights(self) -> None:
+        """Initialize as the authors do, or from a checkpoint, theirs as it is."""
+        if self.init_cfg is not None:
+            BaseModule.init_weights(self)
+            return
+        super().init_weights()
+        for module in self.modules():  # mmdet's leaves them as they are
+            if isinstance(module, (Operator, WindowMSA)):
+                module.init_weights()
+
+    def train(self, mode: bool = True) -> 'ELSA_Swin':
+        """Set the mode; frozen stages stay in evaluation mode."""
+        super().train(mode)
+        return self  # mmdet's returns None
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        """Take the authors' checkpoints as they are, and none that does not fit."""
+        adapt_state_dict(state_dict, prefix, self)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

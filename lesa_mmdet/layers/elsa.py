@@ -1,0 +1,167 @@
+"""ELSA: attention over each position's neighbourhood, from products of queries and keys."""
+
+from fractions import Fraction
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..attention import attend_neighborhood
+from ..upstream import MODELS
+from .operator import Operator
+
+
+@MODELS.register_module()
+class ELSA(Operator):
+    """Enhanced Local Self-Attention (arXiv 2112.12786), as its authors' code computes it.
+
+    The weights of a position's k x k neighbours come from the elementwise product of its query and
+    key ("Hadamard attention"): a k x k convolution, GELU and a 1x1 convolution make logits of it,
+    softmax a head makes weights. A neighbour outside the map has the value zero and keeps its share
+    of the softmax. Two fixed k x k matrices a channel join them (the "ghost head")::
+
+        out[c, i] = sum over o of (mul[c, o] ** lam * weights[g, o, i] + gamma * add[c, o])
+                                  * v[c, i + o],   g: the head of channel c
+
+    ELSA-Swin has lam 0 and gamma 1, so ``add`` alone.
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output and of the values, a multiple of num_heads.
+        num_heads (int): Heads, each of contiguous channels.
+        kernel_size (int): The k of the window, odd.
+        dilation (int): Distance between neighbours.
+        group_width (int): Channels of a group of the k x k convolution.
+        key_ratio (float): Channels of the queries, and of the keys, by out_channels: the fraction
+            n / m of them is ``out_channels // m * n``, rounded up to a multiple of group_width.
+        qkv_bias (bool): Whether the projection to queries, keys and values has a bias.
+        qk_scale (float): Factor of the products.
+        lam (float): Power of the factors ``mul``. With 0 there are none; with a fraction they start
+            positive, and the power of one that turns negative is not a number.
+        gamma (float): Factor of ``add``. With 0 there is no ``add``.
+        backend (str): Of :func:`lesa_mmdet.attention.attend_neighborhood`.
+        feat_size (tuple[int, int], optional): Without effect: any map is taken.
+        dcn (dict, optional): Without effect: the neighbours are those of a regular grid.
+        norm_cfg (dict, optional): Without effect: there is no norm inside.
+
+    Raises:
+        ValueError: If channels and heads do not fit, or a size or ratio is out of range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        num_heads: int = 8,
+        kernel_size: int = 7,
+        dilation: int = 1,
+        group_width: int = 8,
+        key_ratio: float = 2 / 3,
+        qkv_bias: bool = True,
+        qk_scale: float = 1.0,
+        lam: float = 0.0,
+        gamma: float = 1.0,
+        backend: str = 'auto',
+        feat_size: Optional[tuple[int, int]] = None,
+        dcn: Optional[dict] = None,
+        norm_cfg: Optional[dict] = None,
+    ) -> None:
+        super().__init__()
+        if num_heads < 1 or out_channels % num_heads:
+            raise ValueError(
+                f'out_channels has to be a multiple of num_heads = {num_heads}, got {out_channels}'
+            )
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f'kernel_size has to be odd, 1 or more, got {kernel_size}')
+        if dilation < 1:
+            raise ValueError(f'dilation has to be 1 or more, got {dilation}')
+        self.num_heads = num_heads
+        self.dilation = dilation
+        self.qk_scale = qk_scale
+        self.lam = lam
+        self.gamma = gamma
+        self.backend = backend
+        key_channels = _key_channels(out_channels, key_ratio, group_width)
+        self.splits = (key_channels, key_channels, out_channels)
+        self.qkv = nn.Conv2d(in_channels, sum(self.splits), 1, bias=qkv_bias)
+        self.surroundings = nn.Conv2d(
+            key_channels,
+            key_channels,
+            kernel_size,
+            padding=kernel_size // 2 * dilation,
+            dilation=dilation,
+            groups=key_channels // group_width,
+        )
+        self.logits = nn.Conv2d(key_channels, num_heads * kernel_size**2, 1)
+        matrices = (out_channels, kernel_size, kernel_size)
+        self.mul = nn.Parameter(torch.empty(matrices)) if lam else None
+        self.add = nn.Parameter(torch.empty(matrices)) if gamma else None
+        self.project = nn.Conv2d(out_channels, out_channels, 1)
+        self._reset()
+
+    def init_weights(self) -> None:
+        """Draw all parameters anew, whatever a backbone's init_cfg did."""
+        super().init_weights()
+        self._reset()
+
+    def _reset(self) -> None:
+        for conv in (self.qkv, self.surroundings, self.logits):
+            conv.reset_parameters()
+        if self.mul is not None:
+            nn.init.normal_(self.mul)
+            if not float(self.lam).is_integer():
+                self.mul.data.abs_()
+        if self.add is not None:
+            nn.init.trunc_normal_(self.add, std=0.02)
+        nn.init.trunc_normal_(self.project.weight, std=0.02)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) to (B, C_out, H, W)."""
+        q, k, v = self.qkv(x).split(self.splits, dim=1)
+        out = attend_neighborhood(
+            v,
+            self.weights(q, k),
+            *self.fixed_weights(),
+            dilation=self.dilation,
+            backend=self.backend,
+        )
+        return self.project(out)
+
+    def weights(self, q: Tensor, k: Tensor) -> Tensor:
+        """Softmax weights of the neighbours, in float32 or wider.
+
+        Args:
+            q (Tensor): Queries, shape (B, C_qk, H, W).
+            k (Tensor): Keys, shape (B, C_qk, H, W).
+
+        Returns:
+            Tensor: Shape (B, heads, k * k, H, W), the offsets in row-major order.
+        """
+        product = q * k
+        if self.qk_scale != 1:
+            product = product * self.qk_scale
+        logits = self.logits(F.gelu(self.surroundings(product)))
+        logits = logits.unflatten(1, (self.num_heads, -1))
+        return logits.softmax(2, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+    def fixed_weights(self) -> tuple[Optional[Tensor], Optional[Tensor]]:
+        """``mul ** lam`` and ``gamma * add``, each of shape (C_out, k, k), or None."""
+        mul, add = self.mul, self.add
+        if mul is not None and self.lam != 1:
+            mul = mul**self.lam
+        if add is not None and self.gamma != 1:
+            add = self.gamma * add
+        return mul, add
+
+
+def _key_channels(channels: int, ratio: float, group_width: int) -> int:
+    if group_width < 1:
+        raise ValueError(f'group_width has to be 1 or more, got {group_width}')
+    fraction = Fraction(ratio).limit_denominator(64)
+    share = channels // fraction.denominator * fraction.numerator
+    if share < 1:
+        raise ValueError(f'key_ratio {ratio} leaves no channel of {channels} to queries and keys')
+    return -(-share // group_width) * group_width
