@@ -4,13 +4,8 @@ from .backbones import LESA_WRN, ELSA_Swin, LESA_ResNet
 from .checkpoints import schemes
 from .configs import config_path
 from .datasets import CheckedCocoDataset
-<<<<<<< c12264f
-from .engine.hooks import BackboneAutocastHook, EpochSeedHook, TermWeightsHook
-from .layers import ELSA, LESA, AugmentedAttention, SelfAttention
-=======
 from .engine.hooks import BackboneAutocastHook, EpochSeedHook, FiniteLossHook, TermWeightsHook
-from .layers import LESA, AugmentedAttention, SelfAttention
->>>>>>> da1c087
+from .layers import ELSA, LESA, AugmentedAttention, SelfAttention
 from .submission import CocoSubmission
 from .version import __version__
 
