@@ -1,6 +1,8 @@
 """The weighted neighbourhood sum in linear memory, plain PyTorch: one shifted map at a time.
 
-A compiler sees one operator for each loop over the neighbours.
+For each of the k * k offsets, the values there times their weights are added to the output. Memory
+beside inputs and outputs: a few blocks of values. Half precision is computed in float32. A compiler
+sees one operator for each pass, whatever its loops.
 """
 
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..gradients import differentiable_once
 from ..precision import without_autocast
 from .window import neighbours
 
@@ -18,61 +21,32 @@ from .window import neighbours
 BLOCK_BYTES = {'cpu': 1 << 21, 'cuda': 1 << 28}
 
 
-def attend_shifted(
+def _forward(
     v: Tensor, weights: Tensor, mul: Optional[Tensor], add: Optional[Tensor], dilation: int
 ) -> Tensor:
-    """For each of the k * k offsets, add the values there times their weights to the output.
-
-    Takes and returns what :func:`lesa_mmdet.attention.attend_neighborhood` does. Memory beside
-    inputs and outputs: a few blocks of values. Half precision is computed in float32.
-    """
-    return _ShiftedAttention.apply(v, weights, mul, add, dilation)
+    return _sum(v, weights, mul, add, dilation, transposed=False)
 
 
-class _ShiftedAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, *inputs) -> Tensor:
-        *tensors, ctx.dilation = inputs
-        ctx.save_for_backward(*tensors)
-        return torch.ops.lesa_mmdet.attend_shifted(*inputs, False)
-
-    @staticmethod
-    def backward(ctx, grad_out: Tensor) -> tuple[Optional[Tensor], ...]:
-        grads = _ShiftedAttentionBackward.apply(
-            grad_out, *ctx.saved_tensors, ctx.dilation, ctx.needs_input_grad
-        )
-        return *grads, None
-
-
-class _ShiftedAttentionBackward(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, grad_out, v, weights, mul, add, dilation, needed):
-        grads, ops = [None] * 4, torch.ops.lesa_mmdet
-        if needed[0]:
-            grads[0] = ops.attend_shifted(grad_out, weights, mul, add, dilation, True)
-        if any(needed[1:]):
-            grads[1:] = ops.attend_shifted_weights(grad_out, v, weights, mul, add, dilation)
-        return (*(grad if need else None for grad, need in zip(grads, needed)),)
-
-    @staticmethod
-    def backward(ctx, *grads: Tensor) -> None:
-        raise RuntimeError(
-            "attention backend 'shifted' can be differentiated once; "
-            "backend 'reference' any number of times"
-        )
-
-
-@torch.no_grad()
-def _sum(
-    x: Tensor,
+def _backward(
+    grad_out: Tensor,
+    v: Tensor,
     weights: Tensor,
     mul: Optional[Tensor],
     add: Optional[Tensor],
     dilation: int,
-    transposed: bool,
-) -> Tensor:
+    needed: list[bool],
+) -> tuple[Tensor, ...]:
+    grads = [grad_out.new_empty(0) for _ in needed]
+    if needed[0]:
+        grads[0] = _sum(grad_out, weights, mul, add, dilation, transposed=True)
+    if any(needed[1:]):
+        grads[1:] = _weights_gradients(grad_out, v, weights, mul, add, dilation)
+    return tuple(grads)
+
+
+def _sum(x, weights, mul, add, dilation, transposed):
     """The weighted sum of values, or transposed: from the output's gradient the values'."""
-    out = _empty_sum(x)
+    out = torch.empty_like(x)
     x, mul, add, out_of_heads = _split_heads(weights, x, mul, add, out)
     with without_autocast(out.device):
         for block, heads in _blocks(x):
@@ -109,28 +83,21 @@ def _fixed_sum(x, add, dilation, transposed):
     return out.reshape(x.shape)
 
 
-@torch.no_grad()
-def _weights_gradients(
-    grad_out: Tensor,
-    v: Tensor,
-    weights: Tensor,
-    mul: Optional[Tensor],
-    add: Optional[Tensor],
-    dilation: int,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _weights_gradients(grad_out, v, weights, mul, add, dilation):
     """Gradients of weights, mul and add; empty where there is none."""
-    results = _empty_weights_gradients(grad_out, v, weights, mul, add, dilation)
     grad_out, v, mul, add = _split_heads(weights, grad_out, v, mul, add)
+    grad_weights = torch.empty_like(weights)
     sums = [None if x is None else torch.zeros_like(*_floats(x)) for x in (mul, add)]
     with without_autocast(weights.device):
         for block, heads in _blocks(v):
             inputs = _floats(grad_out[block], v[block], weights[block], _of(heads, mul))
             of_heads = (_of(heads, total) for total in sums)
-            results[0][block] = _weights_gradients_of_block(*inputs, dilation, *of_heads)
-    for result, total in zip(results[1:], sums):
-        if total is not None:
-            result.copy_(total.reshape(result.shape))
-    return results
+            grad_weights[block] = _weights_gradients_of_block(*inputs, dilation, *of_heads)
+    fixed = (
+        v.new_empty(0) if total is None else total.flatten(0, 1).to(x.dtype)
+        for x, total in zip((mul, add), sums)
+    )
+    return grad_weights, *fixed
 
 
 def _weights_gradients_of_block(grad_out, v, weights, mul, dilation, grad_mul, grad_add):
@@ -192,29 +159,32 @@ def _like(x: Tensor, scratch: Tensor) -> Tensor:
     return scratch.flatten()[: x.numel()].view(x.shape)
 
 
-def _empty_sum(x: Tensor, *_) -> Tensor:
-    return torch.empty_like(x)
+def _empty_output(v: Tensor, *_) -> Tensor:
+    return torch.empty_like(v)
 
 
-def _empty_weights_gradients(
+def _empty_gradients(
     grad_out: Tensor,
     v: Tensor,
     weights: Tensor,
     mul: Optional[Tensor],
     add: Optional[Tensor],
     dilation: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    fixed = (v.new_empty(0) if x is None else torch.empty_like(x) for x in (mul, add))
-    return torch.empty_like(weights), *fixed
+    needed: list[bool],
+) -> tuple[Tensor, ...]:
+    needed = needed[0], *3 * [any(needed[1:])]
+    return tuple(
+        torch.empty_like(x) if need and x is not None else grad_out.new_empty(0)
+        for x, need in zip((grad_out, weights, mul, add), needed)
+    )
 
 
-_INPUTS = 'Tensor weights, Tensor? mul, Tensor? add, int dilation'
-_library = torch.library.Library('lesa_mmdet', 'FRAGMENT')
-_library.define(f'attend_shifted(Tensor x, {_INPUTS}, bool transposed) -> Tensor')
-_library.define(
-    f'attend_shifted_weights(Tensor grad_out, Tensor v, {_INPUTS}) -> (Tensor, Tensor, Tensor)'
+attend_shifted = differentiable_once(
+    'shifted',
+    'attend_shifted',
+    'Tensor v, Tensor weights, Tensor? mul, Tensor? add, int dilation',
+    forward=_forward,
+    backward=_backward,
+    empty_outputs=_empty_output,
+    empty_gradients=_empty_gradients,
 )
-_library.impl('attend_shifted', _sum, 'CompositeExplicitAutograd')
-_library.impl('attend_shifted_weights', _weights_gradients, 'CompositeExplicitAutograd')
-_library.impl('attend_shifted', _empty_sum, 'Meta')
-_library.impl('attend_shifted_weights', _empty_weights_gradients, 'Meta')

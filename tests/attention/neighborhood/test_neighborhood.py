@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
@@ -189,8 +191,30 @@ def test_operators_are_well_behaved():
     v, weights, mul, add = make_inputs(1, 2, 2, 4, 3, 3).values()
     ops = torch.ops.lesa_mmdet
     for matrices in ((None, None), (mul, None), (None, add), (mul, add)):
-        torch.library.opcheck(ops.attend_shifted, (v, weights, *matrices, 1, False))
-        torch.library.opcheck(ops.attend_shifted_weights, (v, v, weights, *matrices, 1))
+        torch.library.opcheck(ops.attend_shifted, (v, weights, *matrices, 1))
+        for needed in ([True] * 4, [True, False, False, False], [False, True, True, True]):
+            inputs = (v, v, weights, *matrices, 1, needed)
+            torch.library.opcheck(ops.attend_shifted_backward, inputs)
+
+
+def test_transforms_of_torch_func():
+    inputs = make_inputs(3, 2, 2, 4, 3, 3)
+    v, matrices = inputs.pop('v'), inputs
+
+    def loss(backend, v, weights):
+        out = attend_neighborhood(
+            v[None], weights[None], matrices['mul'], matrices['add'], backend=backend
+        )
+        return out.square().sum()
+
+    results = [
+        torch.func.vmap(torch.func.grad(partial(loss, backend), argnums=(0, 1)))(
+            v, matrices['weights']
+        )
+        for backend in NEIGHBORHOOD_BACKENDS
+    ]
+    for actual, expected in zip(*results):
+        torch.testing.assert_close(actual, expected)
 
 
 def test_exports_as_standard_operators():
