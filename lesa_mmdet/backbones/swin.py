@@ -1,13 +1,14 @@
 """Swin Transformer whose blocks compute with an operator instead of window attention."""
 
 from collections.abc import Sequence
-from typing import Optional
+from typing import Optional, Union
 
 from torch import Tensor, nn
 
 from ..checkpoints import adapt_state_dict
 from ..layers import Operator, build_operator
 from ..upstream import BaseModule, SwinTransformer, WindowMSA, register_backbone
+from .arguments import check_flags, check_operator, to_size
 
 
 class TokenOperator(BaseModule):
@@ -46,8 +47,8 @@ class ELSA_Swin(SwinTransformer):
         always_shift (bool): Whether every second block shifts its windows on any map, as the
             authors' detectors do. If not, only where the map of an image of ``input_size`` is
             larger than a window, as their classifiers do.
-        input_size (tuple[int, int]): Nominal image size (H, W) in pixels: of ``always_shift``, and
-            of operators that have position tables.
+        input_size (int | tuple[int, int]): Nominal image size (H, W) in pixels, or the side of a
+            square: of ``always_shift``, and of operators that have position tables.
         **kwargs: Arguments of mmdet's ``SwinTransformer``.
 
     Raises:
@@ -65,18 +66,16 @@ class ELSA_Swin(SwinTransformer):
         operator: Optional[dict] = dict(type='ELSA', group_width=4),
         stages_with_operator: Sequence[bool] = (True, True, True, False),
         always_shift: bool = True,
-        input_size: tuple[int, int] = (1024, 1024),
+        input_size: Union[int, tuple[int, int]] = (1024, 1024),
         **kwargs,
     ) -> None:
+        check_operator(operator)
         super().__init__(**kwargs)
-        if len(stages_with_operator) != len(self.stages):
-            raise ValueError(
-                f'stages_with_operator needs a value for each of {len(self.stages)} stages: '
-                f'{stages_with_operator}'
-            )
+        check_flags('stages_with_operator', stages_with_operator, len(self.stages))
         self.operator = operator
         self.stages_with_operator = tuple(stages_with_operator)
-        map_size, strides = input_size, kwargs.get('strides', (4, 2, 2, 2))
+        self.input_size = to_size(input_size)
+        map_size, strides = self.input_size, kwargs.get('strides', (4, 2, 2, 2))
         for stage, stride, replace in zip(self.stages, strides, self.stages_with_operator):
             map_size = tuple(-(-length // stride) for length in map_size)
             for block in stage.blocks:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..attention import attend_neighborhood
 from ..upstream import MODELS
+from .context import check_heads
 from .operator import Operator
 
 
@@ -69,7 +70,8 @@ class ELSA(Operator):
         norm_cfg: Optional[dict] = None,
     ) -> None:
         super().__init__()
-        if num_heads < 1 or out_channels % num_heads:
+        check_heads(num_heads)
+        if out_channels % num_heads:
             raise ValueError(
                 f'out_channels has to be a multiple of num_heads = {num_heads}, got {out_channels}'
             )

@@ -303,7 +303,9 @@ def test_in_the_bottleneck_of_a_resnet(strides, stage):
             dict(operator=dict(type='Elsa')),
             "operator type 'Elsa' is unknown; available: .*ELSA, LE",
         ),
-        (dict(stages_with_operator=(True,)), 'a value for each of 4 stages'),
+        (dict(stages_with_operator=(True,)), 'one True or False for each of 4 stages'),
+        (dict(operator='ELSA'), "operator is 'ELSA', but has to be a dict with its type"),
+        (dict(input_size=(0, 8)), r'input_size is \(0, 8\), but has to be'),
         (dict(operator=dict(type='ELSA', num_heads=5)), 'a multiple of num_heads = 5, got 24'),
     ],
 )

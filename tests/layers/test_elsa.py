@@ -175,7 +175,7 @@ def test_registered():
     'kwargs, message',
     [
         (dict(num_heads=5), 'out_channels has to be a multiple of num_heads = 5, got 12'),
-        (dict(num_heads=0), 'out_channels has to be a multiple of num_heads = 0, got 12'),
+        (dict(num_heads=0), 'num_heads is 0, but has to be a whole number from 1 on'),
         (dict(kernel_size=4), 'kernel_size has to be odd, 1 or more, got 4'),
         (dict(kernel_size=-1), 'kernel_size has to be odd, 1 or more, got -1'),
         (dict(group_width=0), 'group_width has to be 1 or more, got 0'),
