@@ -32,6 +32,8 @@ from measure import RSS_UNIT, machine
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from study_models import DATA_SETS, MODELS
 
 from lesa_mmdet.engine.hooks import TermWeightsHook
@@ -39,6 +41,7 @@ from lesa_mmdet.engine.hooks import TermWeightsHook
 HERE = Path(__file__).parent
 CONFIG = HERE / 'study_config.py'
 RESULTS = HERE / 'study.json'
+VAL = Path('annotations', 'val.json')
 
 # Fresh processes that have imported all this already.
 PROCESSES = multiprocessing.get_context('forkserver')
@@ -102,7 +105,8 @@ def configure(run: Run, work_dir: Path) -> Config:
         loader = cfg[f'{split}_dataloader']
         loader.dataset.update(data_root=f'{root}/', metainfo=dict(classes=data_set.classes))
         if split != 'train':
-            cfg[f'{split}_evaluator'].ann_file = str(root / 'annotations' / 'val.json')
+            annotations, detections = str(root / VAL), str(run.folder(work_dir) / 'detections')
+            cfg[f'{split}_evaluator'].update(ann_file=annotations, outfile_prefix=detections)
     cfg.merge_from_dict(
         dict(work_dir=str(run.folder(work_dir)), resume=True, randomness=dict(seed=run.seed))
     )
@@ -122,6 +126,7 @@ def train(run: Run, work_dir: Path) -> dict:
         **run._asdict(),
         'box_ap': scalars['val/coco/bbox_mAP'].current(),
         'mask_ap': scalars['val/coco/segm_mAP'].current(),
+        'located_ap': round(located_ap(runner.cfg.val_evaluator), 4),
         'parameters': sum(p.numel() for p in runner.model.parameters()),
         'step_seconds': round(statistics.median(cost.seconds), 4),
         'mib': round(cost.mib, 1),
@@ -129,6 +134,17 @@ def train(run: Run, work_dir: Path) -> dict:
     if MODELS[run.model].has_terms:
         result['unary'] = round(scalars['val/term_weights/unary'].current(), 4)
     return {**result, **where()}
+
+
+def located_ap(evaluator: dict) -> float:
+    """Box AP of an evaluator's detections if their classes do not count."""
+    truth = COCO(evaluator['ann_file'])
+    detections = truth.loadRes(evaluator['outfile_prefix'] + '.bbox.json')
+    evaluation = COCOeval(truth, detections, 'bbox')
+    evaluation.params.useCats = 0
+    for step in (evaluation.evaluate, evaluation.accumulate, evaluation.summarize):
+        step()
+    return float(evaluation.stats[0])
 
 
 def where() -> dict:

@@ -27,7 +27,7 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline), **loader)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline), **loader)
 test_dataloader = val_dataloader
 
-max_epochs = 6
+max_epochs = 10
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 optim_wrapper = dict(optimizer=dict(lr=0.002))
 param_scheduler = [

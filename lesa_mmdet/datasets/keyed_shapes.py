@@ -14,7 +14,7 @@ from .shapes import OUTLINES, fill, outline_points, random_colours, texture
 
 MAX_SHAPES = 3
 SHAPE_SIDE = (0.12, 0.18)  # shares of the image size: three shapes fit above each other
-KEY_SIDE = (0.14, 0.2)
+KEY_SIDE = (0.24, 0.3)
 MIN_DISTANCE = 0.5  # between the centres of a shape and of the key, likewise
 
 KEY_HUES = {'red': 0, 'green': 1 / 3, 'blue': 2 / 3}

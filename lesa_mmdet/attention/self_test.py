@@ -1,0 +1,190 @@
+"""Compares every backend that a machine can run with the definition, forward and backward.
+
+It is what somebody with a device that we do not have runs first: ``tools/check_env.py --self-test``.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Callable, NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+from .decomposed import attend as decomposed
+from .decomposed.reference import attend_reference
+from .neighborhood import attend as neighborhood
+from .neighborhood.reference import attend_neighborhood_reference
+from .support import DTYPES, INTERPRETED, TRITON_DTYPES
+
+# Largest error relative to the largest number of each result, or to 1. A 16-bit type rounds the
+# results, and on a GPU the weights, too.
+TOLERANCES = {
+    torch.float64: 1e-12,
+    torch.float32: 1e-5,
+    torch.float16: 4e-3,
+    torch.bfloat16: 3e-2,
+}
+REPEATS = 3
+
+
+class Result(NamedTuple):
+    """How a backend did on tensors of one type.
+
+    Attributes:
+        operation (str): 'decomposed' or 'neighborhood'.
+        backend (str): Its name; 'triton (interpreted)' where no kernel is compiled.
+        dtype (torch.dtype): Type of all inputs.
+        forward (float): Error of the output, relative to its largest number or 1.
+        backward (float): The largest such error of the gradients.
+        seconds (float): Of the fastest forward and backward pass.
+        mib (float, optional): Peak memory above the inputs, where the system tells it.
+        failure (str): First line of the error if the backend failed; then there are no figures.
+    """
+
+    operation: str
+    backend: str
+    dtype: torch.dtype
+    forward: float = float('nan')
+    backward: float = float('nan')
+    seconds: float = float('nan')
+    mib: Optional[float] = None
+    failure: str = ''
+
+    @property
+    def allowed(self) -> float:
+        """Largest error that rounding explains."""
+        return TOLERANCES[self.dtype]
+
+    @property
+    def passed(self) -> bool:
+        """Whether output and gradients are those of the definition."""
+        return not self.failure and self.forward <= self.allowed and self.backward <= self.allowed
+
+    def __str__(self) -> str:
+        name = f'{self.operation:<13}{self.backend:<21}{str(self.dtype).removeprefix("torch."):<9}'
+        if self.failure:
+            return f'{name} FAILED: {self.failure}'
+        memory = '' if self.mib is None else f'{self.mib:6.0f} MiB'
+        return (
+            f'{name} {self.forward:8.1e} {self.backward:8.1e} {self.allowed:8.0e} '
+            f'{self.seconds:8.4f} s {memory:>10}  {"ok" if self.passed else "WRONG"}'
+        )
+
+
+HEADER = f'{"operation":<13}{"backend":<21}{"type":<9}  forward backward  allowed       time     memory'
+
+
+def run(device: torch.device) -> Iterator[Result]:
+    """Results of all backends for tensors of a device, each type that they take, one by one."""
+    operations = {
+        'decomposed': (
+            decomposed.available_backends(device),
+            lambda name: partial(decomposed.attend, backend=name),
+            attend_reference,
+            _decomposed_inputs(device),
+        ),
+        'neighborhood': (
+            neighborhood.available_neighborhood_backends(device),
+            lambda name: partial(neighborhood.attend_neighborhood, backend=name),
+            partial(attend_neighborhood_reference, dilation=1),
+            _neighborhood_inputs(device),
+        ),
+    }
+    for operation, (backends, entrance, definition, inputs) in operations.items():
+        for name in backends:
+            for dtype in TRITON_DTYPES if name == 'triton' else DTYPES:
+                shown = 'triton (interpreted)' if name == 'triton' and INTERPRETED else name
+                result = Result(operation, shown, dtype)
+                rounded = [x.to(dtype) for x in inputs]
+                try:
+                    figures = _compare(entrance(name), definition, rounded)
+                except Exception as error:  # whatever it is: the others are to be tested, too
+                    figures = dict(failure=f'{type(error).__name__}: {error}'.splitlines()[0])
+                yield result._replace(**figures)
+
+
+def _decomposed_inputs(device: torch.device) -> list[Tensor]:
+    rows, cols, heads, d, dv = 31, 33, 2, 16, 32  # larger than a block, and no multiple of one
+    shapes = [(d,), (d,), (dv,), (rows,), (cols,)]
+    return _random(device, *((1, heads, rows * cols, *shape) for shape in shapes))
+
+
+def _neighborhood_inputs(device: torch.device) -> list[Tensor]:
+    channels, heads, size, rows, cols = 32, 2, 7, 31, 33
+    matrices = [(channels, size, size)] * 2
+    shapes = (1, channels, rows, cols), (1, heads, size**2, rows, cols), *matrices
+    return _random(device, *shapes)
+
+
+def _random(device: torch.device, *shapes: tuple[int, ...]) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)  # of the CPU: the same numbers everywhere
+    return [torch.randn(shape, generator=generator).to(device) for shape in shapes]
+
+
+def _compare(attend: Callable, definition: Callable, inputs: list[Tensor]) -> dict:
+    """Errors, seconds and memory of a function of tensors beside its definition in float64."""
+    exact = _differentiate(definition, [x.double() for x in inputs])
+    before = _start_memory(inputs[0].device)
+    results = _differentiate(attend, inputs)
+    mib = _peak_memory(inputs[0].device, before)
+    for result, x in zip(results, (inputs[0], *inputs)):
+        if result.dtype != x.dtype:
+            raise TypeError(f'returned {result.dtype} for {x.dtype}')
+    forward, *backward = map(_error, results, exact)
+    times = [_seconds(attend, inputs) for _ in range(REPEATS)]
+    return dict(forward=forward, backward=max(backward), seconds=min(times), mib=mib)
+
+
+def _differentiate(attend: Callable, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+    """Output and gradients for a fixed random gradient of the output."""
+    inputs = [x.detach().requires_grad_() for x in inputs]
+    out = attend(*inputs)
+    (grad_out,) = _random(out.device, out.shape)
+    return out.detach(), *torch.autograd.grad(out, inputs, grad_out.to(out.dtype))
+
+
+def _error(result: Tensor, exact: Tensor) -> float:
+    return ((result.double() - exact).abs().max() / exact.abs().max().clamp(min=1)).item()
+
+
+def _seconds(attend: Callable, inputs: list[Tensor]) -> float:
+    _synchronize(inputs[0].device)
+    start = time.perf_counter()
+    _differentiate(attend, inputs)
+    _synchronize(inputs[0].device)
+    return time.perf_counter() - start
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+
+
+def _start_memory(device: torch.device) -> Optional[int]:
+    """Bytes in use, from which on the peak is measured; None where no system tells it."""
+    if device.type == 'cuda':
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    try:
+        Path('/proc/self/clear_refs').write_text('5')  # Linux: the peak starts from now
+        return _status('VmRSS')
+    except OSError:
+        return None
+
+
+def _peak_memory(device: torch.device, before: Optional[int]) -> Optional[float]:
+    """MiB that were taken meanwhile at most."""
+    if before is None:
+        return None
+    cuda = device.type == 'cuda'
+    peak = torch.cuda.max_memory_allocated(device) if cuda else _status('VmHWM')
+    return (peak - before) / 2**20
+
+
+def _status(name: str) -> int:
+    """A number of bytes that Linux tells of this process."""
+    kib = re.search(rf'{name}:\s+(\d+) kB', Path('/proc/self/status').read_text())
+    return int(kib[1]) * 1024
