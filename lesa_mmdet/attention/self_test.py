@@ -1,8 +1,9 @@
 """Compares every backend that a machine can run with the definition, forward and backward.
 
-It is what somebody with a device that we do not have runs first: ``tools/check_env.py --self-test``.
+What somebody with a device that we do not have runs first: ``tools/check_env.py --self-test``.
 """
 
+import ctypes
 import re
 import time
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ TOLERANCES = {
     torch.bfloat16: 3e-2,
 }
 REPEATS = 3
+# No multiple of a block; several blocks where kernels are compiled, few where they are interpreted.
+MAP, INTERPRETED_MAP = (31, 33), (7, 11)
 
 
 class Result(NamedTuple):
@@ -74,49 +77,60 @@ class Result(NamedTuple):
         )
 
 
-HEADER = f'{"operation":<13}{"backend":<21}{"type":<9}  forward backward  allowed       time     memory'
+HEADER = (
+    f'{"operation":<13}{"backend":<21}{"type":<9}  forward backward  allowed       time     memory'
+)
+
+
+class _Operation(NamedTuple):
+    """An operation that has backends: their names, entrance, definition, and random inputs."""
+
+    backends: Callable
+    attend: Callable
+    definition: Callable
+    shapes: Callable
+
+
+def _decomposed_shapes(rows: int, cols: int) -> list[tuple[int, ...]]:
+    """Of q, k, v, row and col."""
+    return [(1, 2, rows * cols, channels) for channels in (16, 16, 32, rows, cols)]
+
+
+def _neighborhood_shapes(rows: int, cols: int) -> list[tuple[int, ...]]:
+    """Of v, weights, mul and add."""
+    channels, heads, size = 32, 2, 5
+    matrix = (channels, size, size)
+    return [(1, channels, rows, cols), (1, heads, size**2, rows, cols), matrix, matrix]
+
+
+OPERATIONS = {
+    'decomposed': _Operation(
+        decomposed.available_backends, decomposed.attend, attend_reference, _decomposed_shapes
+    ),
+    'neighborhood': _Operation(
+        neighborhood.available_neighborhood_backends,
+        neighborhood.attend_neighborhood,
+        partial(attend_neighborhood_reference, dilation=1),
+        _neighborhood_shapes,
+    ),
+}
 
 
 def run(device: torch.device) -> Iterator[Result]:
     """Results of all backends for tensors of a device, each type that they take, one by one."""
-    operations = {
-        'decomposed': (
-            decomposed.available_backends(device),
-            lambda name: partial(decomposed.attend, backend=name),
-            attend_reference,
-            _decomposed_inputs(device),
-        ),
-        'neighborhood': (
-            neighborhood.available_neighborhood_backends(device),
-            lambda name: partial(neighborhood.attend_neighborhood, backend=name),
-            partial(attend_neighborhood_reference, dilation=1),
-            _neighborhood_inputs(device),
-        ),
-    }
-    for operation, (backends, entrance, definition, inputs) in operations.items():
-        for name in backends:
-            for dtype in TRITON_DTYPES if name == 'triton' else DTYPES:
-                shown = 'triton (interpreted)' if name == 'triton' and INTERPRETED else name
-                result = Result(operation, shown, dtype)
+    for name, operation in OPERATIONS.items():
+        for backend in operation.backends(device):
+            interpreted = backend == 'triton' and INTERPRETED
+            inputs = _random(device, *operation.shapes(*(INTERPRETED_MAP if interpreted else MAP)))
+            shown = f'{backend} (interpreted)' if interpreted else backend
+            attend = partial(operation.attend, backend=backend)
+            for dtype in TRITON_DTYPES if backend == 'triton' else DTYPES:
                 rounded = [x.to(dtype) for x in inputs]
                 try:
-                    figures = _compare(entrance(name), definition, rounded)
+                    figures = _compare(attend, operation.definition, rounded)
                 except Exception as error:  # whatever it is: the others are to be tested, too
                     figures = dict(failure=f'{type(error).__name__}: {error}'.splitlines()[0])
-                yield result._replace(**figures)
-
-
-def _decomposed_inputs(device: torch.device) -> list[Tensor]:
-    rows, cols, heads, d, dv = 31, 33, 2, 16, 32  # larger than a block, and no multiple of one
-    shapes = [(d,), (d,), (dv,), (rows,), (cols,)]
-    return _random(device, *((1, heads, rows * cols, *shape) for shape in shapes))
-
-
-def _neighborhood_inputs(device: torch.device) -> list[Tensor]:
-    channels, heads, size, rows, cols = 32, 2, 7, 31, 33
-    matrices = [(channels, size, size)] * 2
-    shapes = (1, channels, rows, cols), (1, heads, size**2, rows, cols), *matrices
-    return _random(device, *shapes)
+                yield Result(name, shown, dtype)._replace(**figures)
 
 
 def _random(device: torch.device, *shapes: tuple[int, ...]) -> list[Tensor]:
@@ -169,9 +183,10 @@ def _start_memory(device: torch.device) -> Optional[int]:
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
     try:
+        ctypes.CDLL(None).malloc_trim(0)  # glibc: give back what earlier steps took
         Path('/proc/self/clear_refs').write_text('5')  # Linux: the peak starts from now
         return _status('VmRSS')
-    except OSError:
+    except (AttributeError, OSError, TypeError):
         return None
 
 
