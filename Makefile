@@ -1,5 +1,7 @@
 # make demo    train, evaluate and draw a LESA Mask R-CNN on generated images (CPU or GPU)
+# make explore open a page on the demo's detector: what it finds, and where it looks
 # make test    ruff and pytest
+# make docs    build the documentation: docs/_build/html/index.html
 # make setup   only install
 # VENV=/path   use that environment as it is instead of making .venv
 
@@ -12,10 +14,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test setup clean
+.PHONY: demo explore test docs setup clean
 
 ifeq ($(origin VENV),file)
 PRETRAIN := $(VENV)/pretrain/.ready
+DOCS := $(VENV)/.docs
 setup: $(VENV)/.ready
 else
 setup:
@@ -24,6 +27,14 @@ endif
 
 demo: setup
 	$(BIN)/python tools/demo.py
+
+explore: setup
+	@test -f work_dirs/demo/last_checkpoint || { echo 'error: there is no demo yet: make demo'; exit 1; }
+	$(BIN)/python tools/explore.py work_dirs/demo/*.py $$(cat work_dirs/demo/last_checkpoint) \
+	  data/shapes/val
+
+docs: setup $(DOCS)
+	$(BIN)/python -m sphinx -W --keep-going -E -b html docs docs/_build/html
 
 test: setup $(PRETRAIN)
 	$(BIN)/python -m ruff check .
@@ -45,5 +56,9 @@ $(VENV)/pretrain/.ready: requirements-pretrain.txt $(VENV)/.ready
 	$(PIP) install --no-deps --upgrade --target $(@D) -r $<
 	touch $@
 
+$(VENV)/.docs: requirements-docs.txt $(VENV)/.ready
+	$(PIP) install -r $<
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build docs/_build *.egg-info

@@ -51,6 +51,18 @@ setup(
     extras_require={
         'pretrain': ['mmpretrain>=1.2.0,<2', 'torchvision'],
         'demo': ['matplotlib', 'opencv-python>=4', 'pycocotools'],
-        'dev': ['hypothesis', 'onnx', 'onnxscript', 'pre-commit', 'pycocotools', 'pytest', 'ruff'],
+        'explore': ['gradio>=6,<7', 'matplotlib', 'opencv-python>=4', 'pycocotools'],
+        'docs': ['furo', 'myst-parser', 'sphinx>=8', 'sphinx-copybutton'],
+        'dev': [
+            'hypothesis',
+            'onnx',
+            'onnxscript',
+            'playwright',
+            'pre-commit',
+            'pycocotools',
+            'pytest',
+            'ruff',
+            'sybil',
+        ],
     },
 )

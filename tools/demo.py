@@ -53,7 +53,8 @@ def resume(work_dir: Path, max_epochs: int) -> list[str]:
 
 def report(work_dir: Path) -> None:
     """Draw curves and detections, and say where everything is."""
-    cfg = Config.fromfile(work_dir / Path(CONFIG).name)  # as trained, options included
+    config = work_dir / Path(CONFIG).name  # as trained, options included
+    cfg = Config.fromfile(config)
     checkpoint = find_latest_checkpoint(str(work_dir))
     model = init_detector(cfg, checkpoint, device=str(get_device()))
     detections, curves = work_dir / 'detections.png', work_dir / 'curves.png'
@@ -69,7 +70,12 @@ segm AP {final['coco/segm_mAP']:.3f}
   checkpoint  {checkpoint}
   log         {max(work_dir.glob('*/*.log'))}
 
-Next, with COCO 2017 in data/coco and the authors' ImageNet backbone in checkpoints/ (see README):
+Next, see what it finds in your own images, and click on them to see where it looks:
+
+  python tools/infer.py IMAGES {config} {checkpoint} --out-dir out
+  make explore
+
+With COCO 2017 in data/coco and the authors' ImageNet backbone in checkpoints/ (see README):
 
   tools/dist_train.sh {COCO_CONFIG} 8
 """)

@@ -19,6 +19,7 @@ def test_demo_trains_evaluates_and_draws(run, tmp_path):
     out = run('tools/demo.py', '--work-dir', work_dir, '--cfg-options', *FEW)
     assert 'Average Precision  (AP) @[ IoU=0.50:0.95' in out
     assert 'bbox AP 0.' in out and 'tools/dist_train.sh configs/mask_rcnn/' in out
+    assert f'tools/infer.py IMAGES {work_dir}/mask-rcnn' in out and 'make explore' in out
     for name in ('detections.png', 'curves.png', 'epoch_1.pth'):
         assert (work_dir / name).stat().st_size > 10_000
         assert str(work_dir / name) in out

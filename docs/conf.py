@@ -1,0 +1,44 @@
+"""Sphinx: ``make docs``."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+about = {}
+exec((ROOT / 'lesa_mmdet' / 'version.py').read_text(), about)
+
+project = 'lesa_mmdet'
+author = 'the lesa_mmdet contributors'
+version = release = about['__version__']
+
+extensions = [
+    'myst_parser',
+    'sphinx.ext.apidoc',
+    'sphinx.ext.autodoc',
+    'sphinx.ext.napoleon',
+    'sphinx.ext.viewcode',
+    'sphinx_copybutton',
+]
+exclude_patterns = ['_build', 'README.md']  # README.md is index.md's text
+myst_heading_anchors = 3
+
+apidoc_modules = [
+    {
+        'path': '../lesa_mmdet',
+        'destination': 'api',
+        'exclude_patterns': ['**/classifiers.py'],  # needs mmpretrain
+        'max_depth': 3,
+        'automodule_options': {'members', 'show-inheritance', 'ignore-module-all'},
+    }
+]
+autodoc_member_order = 'bysource'
+autodoc_typehints = 'none'  # the docstrings have them, with shapes
+# Read the Docs has no compiled operators of mmcv, and needs none.
+autodoc_mock_imports = [name for name in ('mmcv._ext', 'gradio') if find_spec(name) is None]
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+html_theme = 'furo'
+html_title = f'lesa_mmdet {version}'
+copybutton_exclude = '.linenos, .gp, .go'

@@ -1,0 +1,125 @@
+"""The page in a real browser: a server of two detectors, and a headless Chromium."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from helpers.detectors import save_coordinates, save_detector
+from helpers.paths import ROOT
+
+# Notes whom the server asks for anything, other than this machine, and lets it not.
+GUARD = """
+import os, socket
+
+def guard(function, host):
+    def guarded(*arguments, **options):
+        name = host(*arguments)
+        if name not in (None, '', '127.0.0.1', '::1', 'localhost', '0.0.0.0'):
+            with open(os.environ['ASKED'], 'a') as file:
+                file.write(f'{name}\\n')
+            raise OSError(f'{name} was asked')
+        return function(*arguments, **options)
+    return guarded
+
+def host_of(_, address):
+    return address[0] if isinstance(address, tuple) else None
+
+socket.socket.connect = guard(socket.socket.connect, host_of)
+socket.socket.connect_ex = guard(socket.socket.connect_ex, host_of)
+socket.getaddrinfo = guard(socket.getaddrinfo, lambda host, *_: host)
+"""
+
+
+@pytest.fixture(scope='session')
+def chromium():
+    """A headless Chromium."""
+    names = ('chromium', 'chromium-browser', 'google-chrome')
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip('no Chromium is installed: apt-get install chromium')
+    playwright = pytest.importorskip('playwright.sync_api', reason='pip install playwright')
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=['--no-sandbox'])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope='session')
+def served(tmp_path_factory):
+    """What the server shows: models by title, images; and the file of whom it asked."""
+    pytest.importorskip('gradio', reason='pip install gradio')
+    folder = tmp_path_factory.mktemp('explore')
+    detectors = {
+        name: save_detector(folder / name, operator)
+        for name, operator in (('lesa', dict(type='LESA')), ('conv', None))
+    }
+    (folder / 'images').mkdir()
+    images = [
+        str(save_coordinates(folder / 'images' / name, *size))
+        for name, size in (('a.png', (96, 64)), ('b.png', (120, 160)))
+    ]
+    return SimpleNamespace(
+        folder=folder, detectors=detectors, images=images, asked=folder / 'asked.txt'
+    )
+
+
+@pytest.fixture(scope='session')
+def url(served, tmp_path_factory):
+    """Address of a running ``tools/explore.py``."""
+    site = tmp_path_factory.mktemp('site')
+    (site / 'sitecustomize.py').write_text(GUARD)
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    models = [
+        argument for pair in served.detectors.values() for argument in ('--models', *map(str, pair))
+    ]
+    command = ('tools/explore.py', str(served.folder / 'images'), *models, '--port', str(port))
+    path = os.pathsep.join((str(site), str(ROOT), os.environ.get('PYTHONPATH', '')))
+    log = (served.folder / 'log.txt').open('w')
+    server = subprocess.Popen(
+        [sys.executable, '-W', 'ignore', *command, '--device', 'cpu'],
+        cwd=ROOT,
+        env={**os.environ, 'PYTHONPATH': path, 'ASKED': str(served.asked)},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+    address, waited = f'http://127.0.0.1:{port}', time.monotonic()
+    while time.monotonic() < waited + 120 and server.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(('127.0.0.1', port)) == 0:
+                break
+        time.sleep(0.2)
+    else:
+        server.kill()
+        pytest.fail((served.folder / 'log.txt').read_text()[-3000:])
+    yield address
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture
+def visit(chromium, url):
+    """Opens the page as another visitor; what its browser asks for is in ``requests``."""
+    contexts = []
+
+    def open_page():
+        context = chromium.new_context(viewport=dict(width=1400, height=1000))
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.asked_for = []
+        page.on('request', lambda request: page.asked_for.append(request.url))
+        page.goto(url)
+        page.wait_for_selector('#picture-1 img')
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
