@@ -6,6 +6,7 @@ from .configs import config_path
 from .datasets import CheckedCocoDataset
 from .engine.hooks import BackboneAutocastHook, EpochSeedHook, FiniteLossHook, TermWeightsHook
 from .layers import ELSA, LESA, AugmentedAttention, SelfAttention
+from .roi_heads import LESA_CascadeRoIHead, LESA_HTCRoIHead
 from .submission import CocoSubmission
 from .version import __version__
 
@@ -19,6 +20,8 @@ __all__ = [
     'ELSA_Swin',
     'EpochSeedHook',
     'FiniteLossHook',
+    'LESA_CascadeRoIHead',
+    'LESA_HTCRoIHead',
     'LESA_ResNet',
     'LESA_WRN',
     'SelfAttention',

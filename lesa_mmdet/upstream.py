@@ -10,9 +10,10 @@ from mmdet.engine.hooks import CheckInvalidLossHook
 from mmdet.evaluation import CocoMetric
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from mmdet.models.backbones.swin import SwinTransformer, WindowMSA
+from mmdet.models.roi_heads import CascadeRoIHead, HybridTaskCascadeRoIHead
 from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmengine.hooks import DistSamplerSeedHook, Hook
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, ModuleList
 from mmengine.registry import MODELS as ROOT_MODELS
 
 __all__ = [
@@ -25,11 +26,14 @@ __all__ = [
     'Bottleneck',
     'CheckInvalidLossHook',
     'CocoApi',
+    'CascadeRoIHead',
     'CocoDataset',
     'CocoMetric',
     'DistSamplerSeedHook',
     'Hook',
     'LoadAnnotations',
+    'HybridTaskCascadeRoIHead',
+    'ModuleList',
     'ResNet',
     'SwinTransformer',
     'WindowMSA',

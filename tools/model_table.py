@@ -104,7 +104,7 @@ def analyze(entry: dict) -> dict:
         backbone='WRN50' if backbone.type == 'LESA_WRN' else 'R50',
         operator=name_operator(backbone),
         deformable=bool(backbone.get('dcn')),
-        epochs=cfg.train_cfg.max_epochs,
+        epochs=entry['Metadata']['Epochs'],
     )
     if cfg.default_scope == 'mmpretrain':
         return dict(

@@ -11,5 +11,6 @@ model = dict(
         type='LESA_ResNet',
         input_size=(1333, 1333),
         init_cfg=dict(checkpoint='checkpoints/lesa_resnet50_imagenet.pth'),
-    )
+    ),
+    roi_head=dict(type='LESA_CascadeRoIHead'),  # initializes its mask heads
 )

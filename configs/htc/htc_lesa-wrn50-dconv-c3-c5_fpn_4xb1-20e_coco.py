@@ -1,7 +1,6 @@
-_base_ = 'mmdet::htc/htc_r50_fpn_20e_coco.py'
+_base_ = ['mmdet::htc/htc_r50_fpn_20e_coco.py', '../_base_/lesa.py']
 
-custom_imports = dict(imports=['lesa_mmdet'])
-default_hooks = dict(sampler_seed=dict(type='EpochSeedHook'))
+default_hooks = _base_.lesa_hooks
 
 # 1333 x 800 keeping the aspect ratio: position tables for the longer side, lying or standing.
 model = dict(
@@ -11,7 +10,11 @@ model = dict(
         dcn=dict(type='DCN', deform_groups=1, fallback_on_stride=False),
         stage_with_dcn=(False, True, True, True),
         init_cfg=dict(checkpoint='checkpoints/lesa_wrn50_imagenet.pth'),
-    )
+    ),
+    # What mmdet 3 does otherwise than the mmdet 2.11 of the paper: see docs/configs.md.
+    roi_head=dict(type='LESA_HTCRoIHead', semantic_head=dict(loss_seg=dict(avg_non_ignore=True))),
+    train_cfg=dict(rpn_proposal=dict(min_bbox_size=-1)),
+    test_cfg=dict(rpn=dict(min_bbox_size=-1)),
 )
 train_dataloader = dict(
     batch_size=1, persistent_workers=False, dataset=dict(type='CheckedCocoDataset')

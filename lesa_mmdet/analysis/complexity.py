@@ -1,10 +1,12 @@
 """Parameters and FLOPs of detectors and classifiers, on fake tensors: nothing is computed."""
 
+from collections.abc import Iterator
 from typing import Optional
 
 import torch
 import torch.nn.functional as F
 from mmcv.ops import DeformConv2dPack
+from mmdet.models import SingleStageDetector
 from mmengine.analysis import parameter_count
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -21,7 +23,8 @@ def count_detector(model: dict, image_size: tuple[int, int]) -> dict[str, int]:
     A FLOP is a multiply-add, as in mmengine's own analysis, which would have to run the model on
     real tensors, for minutes, and skips what it does not know. Convolutions and matrix products
     are counted, attention among them, and the samples of deformable convolutions. Norms,
-    activations and the softmax are not, nor are the RoI heads: their work depends on the image.
+    activations and the softmax are not, nor are RoI heads, whose work depends on the image, and
+    the transformers of DINO and Mask2Former.
 
     Args:
         model (dict): Config of the detector.
@@ -29,7 +32,7 @@ def count_detector(model: dict, image_size: tuple[int, int]) -> dict[str, int]:
 
     Returns:
         dict[str, int]: ``parameters``, ``backbone_parameters``, ``backbone_flops`` and ``flops``:
-        those of backbone, neck, RPN and HTC's semantic head.
+        those of backbone, neck, RPN or RetinaNet's head, and HTC's semantic head.
     """
     choose_countable(model.backbone)
     divisor = model.data_preprocessor.pad_size_divisor
@@ -38,10 +41,10 @@ def count_detector(model: dict, image_size: tuple[int, int]) -> dict[str, int]:
         detector = MODELS.build(model).eval()
         maps = detector.backbone(torch.empty(1, 3, *image_size))
         backbone_flops = counter.get_total_flops()
-        maps = detector.neck(maps)
-        detector.rpn_head(maps)
-        if getattr(detector.roi_head, 'with_semantic', False):
-            detector.roi_head.semantic_head(maps)
+        if detector.with_neck:
+            maps = detector.neck(maps)
+        for head in dense_heads(detector):
+            head(maps)
     parameters = parameter_count(detector)
     return dict(
         parameters=parameters[''],
@@ -49,6 +52,16 @@ def count_detector(model: dict, image_size: tuple[int, int]) -> dict[str, int]:
         backbone_flops=backbone_flops // 2,  # PyTorch counts multiplications and additions
         flops=counter.get_total_flops() // 2,
     )
+
+
+def dense_heads(detector: nn.Module) -> Iterator[nn.Module]:
+    """The heads of a detector that run densely over its maps."""
+    if detector.with_rpn:
+        yield detector.rpn_head
+        if getattr(detector.roi_head, 'with_semantic', False):
+            yield detector.roi_head.semantic_head
+    elif isinstance(detector, SingleStageDetector) and detector.with_bbox:
+        yield detector.bbox_head
 
 
 def count_classifier(model: dict, image_size: Optional[tuple[int, int]] = None) -> dict[str, int]:

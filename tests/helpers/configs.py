@@ -8,6 +8,14 @@ from helpers.paths import ROOT
 OTHERS = ('_base_', 'imagenet', 'crops')  # parts of configs, classifiers
 CONFIGS = sorted(path for path in ROOT.glob('configs/*/*.py') if path.parent.name not in OTHERS)
 NAMES = [path.stem for path in CONFIGS]
+# Detectors that are mmdet's own, recipe included, but for the backbone.
+OTHERS = {
+    'dino-4scale_lesa-r50_8xb2-12e_coco': 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py',
+    'mask2former_lesa-r50_8xb2-lsj-50e_coco': (
+        'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py'
+    ),
+}
+RELEASED = [name for name in NAMES if 'coco' in name and name not in OTHERS]  # the paper's recipe
 
 BASE_CHANNELS = 8
 IMAGE_SIZE = 200  # about
@@ -36,19 +44,28 @@ def shrink(cfg):
     """
     backbone = cfg.model.backbone
     factor = backbone.get('base_channels', 64) // BASE_CHANNELS
+    # A transformer keeps its width: too many numbers follow from it.
+    transformer = cfg.model.type in ('DINO', 'Mask2Former')
     for part in dicts(cfg.model):
         for key in part:
-            if key.endswith('channels'):
+            if key == 'in_channels' if transformer else key.endswith('channels'):
                 part[key] = (np.array(part[key]) // factor).tolist()
+            elif key == 'num_layers':
+                part[key] = 1 if cfg.model.type == 'DINO' else 3
+            elif key == 'num_queries':
+                part[key] = PROPOSALS
     backbone.update(base_channels=BASE_CHANNELS, init_cfg=None)
     image_factor = max(1, backbone.input_size[0] // IMAGE_SIZE)
     backbone.input_size = tuple(length // image_factor for length in backbone.input_size)
-    for part in dicts((cfg.model.train_cfg, cfg.model.test_cfg)):
+    for part in dicts((cfg.model.get('train_cfg'), cfg.model.test_cfg)):
         part.update({key: PROPOSALS for key in ('nms_pre', 'max_per_img', 'num') if key in part})
-    cfg.model.test_cfg.rcnn.score_thr = 0
+        if 'score_thr' in part:
+            part.score_thr = 0
     for loader in ('train_dataloader', 'val_dataloader'):
         cfg[loader].update(num_workers=0, persistent_workers=False)
-        for step in dicts(cfg[loader].dataset.pipeline):
-            if 'scale' in step:
-                step.scale = tuple(length // image_factor for length in step.scale)
+        for step in dicts((cfg[loader].dataset.pipeline, cfg.model.data_preprocessor)):
+            for key in {'scale', 'crop_size', 'size'} & step.keys():
+                step[key] = tuple(length // image_factor for length in step[key])
+            if 'scales' in step:
+                step.scales = [tuple(x // image_factor for x in scale) for scale in step.scales]
     return cfg

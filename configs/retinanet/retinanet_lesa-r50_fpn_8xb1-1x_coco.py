@@ -1,0 +1,16 @@
+_base_ = [
+    'mmdet::_base_/models/retinanet_r50_fpn.py',
+    '../_base_/datasets/coco_detection.py',
+    '../_base_/schedules/schedule_8xb1-1x.py',
+    '../_base_/default_runtime.py',
+]
+
+# 1333 x 800 keeping the aspect ratio: position tables for the longer side, lying or standing.
+model = dict(
+    backbone=dict(
+        type='LESA_ResNet',
+        input_size=(1333, 1333),
+        init_cfg=dict(checkpoint='checkpoints/lesa_resnet50_imagenet.pth'),
+    )
+)
+optim_wrapper = dict(optimizer=dict(lr=0.005))  # mmdet's 0.01 is for 16 images
