@@ -1,7 +1,7 @@
 """Parameters and FLOPs of every config at its nominal size, beside the paper's results.
 
 Prints a table of detectors and one of classifiers, or writes those of README.md and docs/ anew.
-Nothing is computed: the models are built of, and run on, fake tensors, which have no values.
+Nothing is computed: the models are built and run on the meta device, whose tensors have no values.
 """
 
 import json

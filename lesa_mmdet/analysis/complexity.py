@@ -1,4 +1,4 @@
-"""Parameters and FLOPs of detectors and classifiers, on fake tensors: nothing is computed."""
+"""Parameters and FLOPs of detectors and classifiers, on the meta device: nothing is computed."""
 
 from collections.abc import Iterator
 from typing import Optional
@@ -9,7 +9,6 @@ from mmcv.ops import DeformConv2dPack
 from mmdet.models import SingleStageDetector
 from mmengine.analysis import parameter_count
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..upstream import MODELS
@@ -37,14 +36,15 @@ def count_detector(model: dict, image_size: tuple[int, int]) -> dict[str, int]:
     choose_countable(model.backbone)
     divisor = model.data_preprocessor.pad_size_divisor
     image_size = (-(-length // divisor) * divisor for length in image_size)
-    with FakeTensorMode(), torch.no_grad(), flop_counter() as counter:
+    with torch.device('meta'), torch.no_grad():
         detector = MODELS.build(model).eval()
-        maps = detector.backbone(torch.empty(1, 3, *image_size))
-        backbone_flops = counter.get_total_flops()
-        if detector.with_neck:
-            maps = detector.neck(maps)
-        for head in dense_heads(detector):
-            head(maps)
+        with flop_counter() as counter:
+            maps = detector.backbone(torch.empty(1, 3, *image_size))
+            backbone_flops = counter.get_total_flops()
+            if detector.with_neck:
+                maps = detector.neck(maps)
+            for head in dense_heads(detector):
+                head(maps)
     parameters = parameter_count(detector)
     return dict(
         parameters=parameters[''],
@@ -56,7 +56,7 @@ def count_detector(model: dict, image_size: tuple[int, int]) -> dict[str, int]:
 
 def dense_heads(detector: nn.Module) -> Iterator[nn.Module]:
     """The heads of a detector that run densely over its maps."""
-    if detector.with_rpn:
+    if getattr(detector, 'with_rpn', False):
         yield detector.rpn_head
         if getattr(detector.roi_head, 'with_semantic', False):
             yield detector.roi_head.semantic_head
@@ -81,7 +81,7 @@ def count_classifier(model: dict, image_size: Optional[tuple[int, int]] = None) 
     backbone, head = model.backbone, model.head
     choose_countable(backbone)
     image_size = image_size or backbone.input_size
-    with FakeTensorMode(), torch.no_grad(), flop_counter() as counter:
+    with torch.device('meta'), torch.no_grad(), flop_counter() as counter:
         backbone = MODELS.build(backbone)
         backbone.eval()
         fc = nn.Linear(head.in_channels, head.num_classes)
