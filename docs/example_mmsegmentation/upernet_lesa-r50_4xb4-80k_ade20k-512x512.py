@@ -1,7 +1,7 @@
 _base_ = 'mmseg::upernet/upernet_r50_4xb4-80k_ade20k-512x512.py'
 
 custom_imports = dict(imports=['lesa_mmdet'])
-# mmsegmentation's ResNet runs at stride 8 behind a deep stem; LESA's checkpoint is of the usual one.
+# mmsegmentation's ResNet runs at stride 8 behind a deep stem; LESA has the usual one.
 model = dict(
     pretrained=None,
     backbone=dict(
