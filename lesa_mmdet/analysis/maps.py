@@ -91,8 +91,8 @@ class View:
 
     def _stride(self, map_shape: Sequence[int]) -> int:
         """Stride of a map: those of a ResNet are powers of two, and keep what is left over."""
-        rows = map_shape[0]
-        return next(2**k for k in count() if -(-self.input_size[1] // 2**k) <= rows)
+        size = np.array(map_shape[1::-1])
+        return next(2**k for k in count() if (-(-self.input_size // 2**k) <= size).all())
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .decomposed.positions import pairwise
+from .gradients import is_transformed
 from .precision import at_least_float, without_autocast
 
 
@@ -40,8 +41,11 @@ def attend_flattened(
         shape (B, heads, N, dv).
     """
     weights = flattened_weights(q, k, query, key, of_query, of_key).to(v.dtype)
+    # Neither torch.func nor a saved trace takes the function: there, one more tensor is alive.
+    plain = torch.jit.is_tracing() or is_transformed()
     with without_autocast(v.device):
-        return _WeightedSums.apply(weights, v, of_value.to(v.dtype))
+        sums = _weighted_sums if plain else _WeightedSums.apply
+        return sums(weights, v, of_value.to(v.dtype))
 
 
 def flattened_weights(
@@ -64,33 +68,44 @@ def flattened_weights(
     q, k, query, key, of_query, of_key = inputs
     with without_autocast(q.device):
         logits = q @ k.transpose(-1, -2)
-        logits += torch.einsum('bnid,ijd->bnij', query, of_query)
-        logits += torch.einsum('bnjd,jid->bnij', key, of_key)
+        logits += _products_of_pairs(query, of_query)
+        logits += _products_of_pairs(key, of_key).transpose(-1, -2)
         return logits.softmax(-1)
 
 
-class _WeightedSums(torch.autograd.Function):
-    """Weighted sums of values and of value embeddings.
+def _products_of_pairs(x: Tensor, embeddings: Tensor) -> Tensor:
+    """``x_i . embeddings[i, j]`` of (B, heads, n, d) and (n, N, d), as (B, heads, n, N)."""
+    return torch.einsum('bnid,ijd->bnij', x, embeddings)
 
-    The weights' two gradients are added in place, so that no third one is made of them.
+
+def _weighted_sums(weights: Tensor, v: Tensor, of_value: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over j of ``weights[i, j]`` times ``v_j`` and times ``of_value[i, j]``."""
+    return weights @ v, torch.einsum('bnij,ijd->bnid', weights, of_value)
+
+
+class _WeightedSums(torch.autograd.Function):
+    """:func:`_weighted_sums` that need less memory for the backward pass.
+
+    The two gradients of the weights are added in place, so that there is no third tensor of their
+    size.
     """
 
     @staticmethod
     def forward(ctx, weights: Tensor, v: Tensor, of_value: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(weights, v, of_value)
-        return weights @ v, torch.einsum('bnij,ijd->bnid', weights, of_value)
+        return _weighted_sums(weights, v, of_value)
 
     @staticmethod
     def backward(ctx, grad_values: Tensor, grad_embeddings: Tensor) -> tuple[Tensor, ...]:
         weights, v, of_value = ctx.saved_tensors
         grad = grad_values @ v.transpose(-1, -2)
-        grad += torch.einsum('bnid,ijd->bnij', grad_embeddings, of_value)
+        grad += _products_of_pairs(grad_embeddings, of_value)
         grad_v = weights.transpose(-1, -2) @ grad_values
         return grad, grad_v, torch.einsum('bnij,bnid->ijd', weights, grad_embeddings)
 
 
 def pairwise_embeddings(table: Tensor, key_dim: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Lay the table of flattened offsets out as embeddings of pairs of places.
+    """Lay the table of flattened offsets out as embeddings of pairs of positions.
 
     Args:
         table (Tensor): Shape (2d + dv, 2N - 1), entry ``o + N - 1`` for the offset ``o``.
@@ -98,7 +113,7 @@ def pairwise_embeddings(table: Tensor, key_dim: int) -> tuple[Tensor, Tensor, Te
 
     Returns:
         tuple[Tensor, Tensor, Tensor]: Query, key and value embeddings, (N, N, d), (N, N, d) and
-        (N, N, dv), entries ``[a, b]`` for the offset ``a - b`` of flattened places.
+        (N, N, dv), entries ``[a, b]`` for the offset ``a - b`` of flattened positions.
     """
     embeddings = pairwise(table.t().flip(0))  # it runs over b - a
     return embeddings.split((key_dim, key_dim, table.shape[0] - 2 * key_dim), dim=-1)

@@ -92,6 +92,11 @@ def differentiable_once(
     return (lambda *inputs: run_forward(*inputs)[0]) if saved else run_forward
 
 
+def is_transformed() -> bool:
+    """Whether ``torch.func`` transforms what is being computed."""
+    return torch._C._are_functorch_transforms_active()
+
+
 def _operator(
     schema: str,
     compute: Callable,
@@ -134,8 +139,7 @@ def _operator(
 
     def call(*inputs: Any):
         # torch.func transforms functions in Python; a graph (traced, compiled) holds operators.
-        transformed = torch._C._are_functorch_transforms_active()
-        return function.apply(*inputs) if transformed else operator(*inputs)
+        return function.apply(*inputs) if is_transformed() else operator(*inputs)
 
     return call
 

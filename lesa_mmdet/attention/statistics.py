@@ -39,7 +39,7 @@ def similarity_scales(
     """
 
     def moments() -> Iterator[tuple[Tensor, Tensor]]:
-        queries, keys, *tables = at_least_float(q, k, height, width)
+        queries, keys, *tables = at_least_float(*map(_at_least_one_image, (q, k)), height, width)
         yield content_moments(queries, keys)
         yield position_moments(queries, *tables)
 
@@ -62,7 +62,7 @@ def flattened_scales(
     """
 
     def moments() -> Iterator[tuple[Tensor, Tensor]]:
-        queries, keys, positions = at_least_float(q, k, table.t())
+        queries, keys, positions = at_least_float(*map(_at_least_one_image, (q, k)), table.t())
         of_query, of_key, _ = positions.tensor_split((q.shape[-1], 2 * q.shape[-1]), dim=1)
         yield content_moments(queries, keys)
         yield flattened_moments(queries, of_query)
@@ -80,9 +80,18 @@ def _term_scales(
         means, variances = zip(*moments())
         return torch.cat(means), torch.cat(variances)
 
-    batch, heads, places, _ = q.shape
+    batch, heads, positions, _ = q.shape
     with without_autocast(q.device):
-        return batch_norm_scale(norm, all_moments, count=batch * places**2).split(heads)
+        return batch_norm_scale(norm, all_moments, count=batch * positions**2).split(heads)
+
+
+def _at_least_one_image(x: Tensor) -> Tensor:
+    """An empty batch (0, heads, N, d) as one image of zeros, any other batch as it is.
+
+    The image has no weight in the statistics (its count is 0), but finite moments, and it connects
+    them with the graph: in the backward pass, too, all processes of a SyncBN have to meet.
+    """
+    return x if x.shape[0] else x.sum(0, keepdim=True)
 
 
 def content_moments(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,11 +156,11 @@ def flattened_moments(x: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         tuple[Tensor, Tensor]: Mean and (biased) variance, each (heads,).
     """
-    # Over b, place a meets a window of the table: entries a to a + N - 1.
+    # Over b, position a meets a window of the table: entries a to a + N - 1.
     mean, cov = _mean_and_covariance_of_windows(table)
-    place_mean = torch.einsum('bnad,ad->nba', x, mean).flatten(1)
-    place_var = torch.einsum('bnad,ade->bnae', x, cov).mul(x).sum((0, 2, 3)) / place_mean.shape[1]
-    return place_mean.mean(1), place_var + place_mean.var(1, unbiased=False)
+    means = torch.einsum('bnad,ad->nba', x, mean).flatten(1)
+    variance = torch.einsum('bnad,ade->bnae', x, cov).mul(x).sum((0, 2, 3)) / means.shape[1]
+    return means.mean(1), variance + means.var(1, unbiased=False)
 
 
 def batch_norm_scale(
@@ -209,15 +218,18 @@ def _reduce(mean: Tensor, var: Tensor, count: int, group) -> tuple[Tensor, Tenso
         return mean, var, count
     group = dist.group.WORLD if group is None else group
     counted = torch.cat((mean * count, mean.new_tensor([count])))
-    *sums, total = all_reduce(counted, group=group).split((mean.numel(), 1))
-    all_mean = sums[0] / total
-    all_var = all_reduce((var + (mean - all_mean) ** 2) * count, group=group) / total
+    sums, total = all_reduce(counted, group=group).split((mean.numel(), 1))
+    at_least_one = total.clamp(min=1)
+    all_mean = sums / at_least_one
+    all_var = all_reduce((var + (mean - all_mean) ** 2) * count, group=group) / at_least_one
     return all_mean, all_var, int(total)
 
 
 @torch.no_grad()
 def _update_running_statistics(norm: _BatchNorm, mean: Tensor, var: Tensor, count: int) -> None:
     norm.num_batches_tracked += 1
+    if not count:  # an empty batch changes nothing else, as in PyTorch's batch norm
+        return
     momentum = norm.momentum
     if momentum is None:  # cumulative average
         momentum = 1 / float(norm.num_batches_tracked)

@@ -52,7 +52,7 @@ def average_pool(stride: int) -> nn.Module:
 
 @register_backbone
 class LESA_ResNet(ResNet):
-    """ResNet with an operator in the place of the 3x3 convolutions of some stages.
+    """ResNet with an operator instead of the 3x3 convolutions in some stages.
 
     With the default arguments the detection backbone of the LESA paper (section 4.2), without
     deformable convolution: LESA in stages 3 and 4 but for the first block of stage 3. All
@@ -123,7 +123,7 @@ class LESA_ResNet(ResNet):
         if replace and not bottleneck:
             raise ValueError(
                 f'stage {stage + 1} of depth {self.depth} has {kwargs["block"].__name__}s, but an '
-                "operator takes the place of a Bottleneck's 3x3 convolution: use depth 50, 101 "
+                "operator replaces a Bottleneck's 3x3 convolution: use depth 50, 101 "
                 'or 152, or operator=None'
             )
         for index, block in enumerate(layer):

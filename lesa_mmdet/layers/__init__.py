@@ -1,4 +1,4 @@
-"""Operators: what takes the place of a bottleneck's 3x3 convolution or a block's windows."""
+"""Operators: what replaces a bottleneck's 3x3 convolution or a Swin block's window attention."""
 
 from .augmented import AugmentedAttention
 from .elsa import ELSA

@@ -1,4 +1,4 @@
-"""Attention augmentation: convolution and attention beside each other."""
+"""Attention augmentation: convolution and attention side by side."""
 
 from typing import Optional
 
@@ -21,12 +21,13 @@ class AugmentedAttention(Operator):
     Args:
         in_channels (int): Channels of the input.
         out_channels (int): Channels of the output.
-        feat_size (tuple[int, int]): (H, W) of the map the position tables are built for; any other
-            map is taken, too.
+        feat_size (tuple[int, int]): (H, W) of the map the position tables are built for; maps of
+            any other size are taken as well.
         num_heads (int): Heads of the attention.
         key_ratio (float): Channels of queries, and of keys, of all heads together by out_channels.
             They are rounded to a multiple of num_heads.
-        value_ratio (float): Likewise for the values: the attention's channels of the output.
+        value_ratio (float): The same for the values: the share of the output's channels that the
+            attention gives.
         dilation (int): Dilation of the convolution.
         dcn (dict, optional): Config of a deformable convolution of mmcv instead.
         norm_cfg (dict): Without effect: there is no norm inside.

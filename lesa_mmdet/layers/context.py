@@ -1,11 +1,10 @@
-"""The context (binary) term: what all other places say about a place."""
+"""The context (binary) term: self-attention of every position to all positions of the map."""
 
 from numbers import Integral
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import torch
 from einops import rearrange, reduce
-from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -21,16 +20,39 @@ from ..attention import (
     similarity_scales,
 )
 from ..upstream import BaseModule
-from .norm import normed_conv
+from .norm import build_norm, normed_conv
 
 # Queries whose weights are looked at together: a few MiB for each image on large maps.
 QUERIES = 64
 
 
+class DecomposedInputs(NamedTuple):
+    """What :func:`lesa_mmdet.attention.attend` takes, in its order."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    row: Tensor
+    col: Tensor
+
+
+class FlattenedInputs(NamedTuple):
+    """What :func:`lesa_mmdet.attention.attend_flattened` takes, in its order."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    query: Tensor
+    key: Tensor
+    of_query: Tensor
+    of_key: Tensor
+    of_value: Tensor
+
+
 class ContextTerm(BaseModule):
     """All-to-all multi-head self-attention with relative positions (paper, equation 1).
 
-    A batch norm over the similarity terms takes the place of the usual 1 / sqrt(d).
+    A batch norm over the similarity terms replaces the usual factor 1 / sqrt(d).
 
     Args:
         in_channels (int): Channels of the input.
@@ -42,8 +64,8 @@ class ContextTerm(BaseModule):
         norm_cfg (dict): Config of the norms; the similarity terms need a batch norm.
 
     Attributes:
-        ablate_unary (bool): Whether what each place gives itself is left out of the weighted sum
-            of values, as in Table 1 of the paper. The weights of the others stay as they are.
+        ablate_unary (bool): Whether each position's weight for itself counts as zero in the sum
+            of values, as in Table 1 of the paper. The other weights stay as they are.
     """
 
     ablate_unary = False
@@ -71,12 +93,17 @@ class ContextTerm(BaseModule):
         self.key_dim = key_dim or self.value_dim // 2
         channels = num_heads * (2 * self.key_dim + self.value_dim)
         self.qkv = nn.Conv2d(in_channels, channels, 1, bias=False)
-        self.qkv_norm = _norm(norm_cfg, channels)
+        self.qkv_norm = build_norm(norm_cfg, channels)
 
     def init_weights(self) -> None:
         """Initialize the projection from N(0, 1 / C_in), and the position tables."""
         super().init_weights()
         nn.init.normal_(self.qkv.weight, std=self.qkv.in_channels**-0.5)
+        self.init_positions()
+
+    def init_positions(self) -> None:
+        """Initialize the position tables."""
+        raise NotImplementedError
 
     def project(self, x: Tensor) -> tuple[Tensor, ...]:
         """Queries, keys (B, heads, H * W, d) and values (B, heads, H * W, 2d) of a map."""
@@ -84,25 +111,26 @@ class ContextTerm(BaseModule):
         qkv = rearrange(qkv, 'b (n d) h w -> b n (h w) d', n=self.num_heads)
         return qkv.split((self.key_dim, self.key_dim, self.value_dim), dim=-1)
 
-    def factors(self, x: Tensor) -> tuple[Tensor, ...]:
-        """What the similarities of a map (B, C_in, H, W) and the values are computed from."""
+    def factors(self, x: Tensor) -> NamedTuple:
+        """Inputs of the attention for a map (B, C_in, H, W), with the fields q, k, v and others."""
         raise NotImplementedError
 
-    def weights(self, factors: tuple[Tensor, ...], places: Tensor) -> Tensor:
-        """Softmax weights (B, heads, n, H * W) of the queries at n places, given as indices."""
+    def weights(self, factors: NamedTuple, queries: Tensor) -> Tensor:
+        """Softmax weights (B, heads, n, H * W) of the queries at n positions, given as indices."""
         raise NotImplementedError
 
-    def unary_weights(self, factors: tuple[Tensor, ...]) -> Tensor:
-        """Softmax weight (B, heads, H * W) that each place gives itself."""
-        blocks = torch.arange(factors[0].shape[2], device=factors[0].device).split(QUERIES)
+    def unary_weights(self, factors: NamedTuple) -> Tensor:
+        """Softmax weight (B, heads, H * W) of each position for itself."""
+        blocks = torch.arange(factors.q.shape[2], device=factors.q.device).split(QUERIES)
         diagonals = (
             self.weights(factors, block)[..., block].diagonal(dim1=-2, dim2=-1) for block in blocks
         )
         return torch.cat(tuple(diagonals), dim=-1)
 
-    def _similarity_norm(self, norm_cfg: dict, terms: int) -> _BatchNorm:
-        norm = build_norm_layer(norm_cfg, terms * self.num_heads)[1]
-        if not isinstance(norm, _BatchNorm):
+    def _similarity_norm(self, norm_cfg: Optional[dict], terms: int) -> nn.Module:
+        """Norm of so many similarity terms of each head, side by side as channels."""
+        norm = build_norm(norm_cfg, terms * self.num_heads)
+        if not isinstance(norm, (_BatchNorm, nn.Identity)):
             raise ValueError(
                 "the similarity terms need a batch norm (norm_cfg type 'BN' or 'SyncBN'), "
                 f'got {norm_cfg["type"]!r}'
@@ -130,61 +158,77 @@ class DecomposedContext(ContextTerm):
         super().__init__(*args, norm_cfg=norm_cfg, **kwargs)
         self.backend = backend
         rows, cols = self.feat_size
-        self.height = nn.Parameter(torch.randn(2 * rows - 1, self.key_dim) * self.key_dim**-0.5)
-        self.width = nn.Parameter(torch.randn(2 * cols - 1, self.key_dim) * self.key_dim**-0.5)
-        self.similarity_norm = norm_cfg and self._similarity_norm(norm_cfg, terms=2)
-        self.output_norm = _norm(norm_cfg, self.num_heads * self.value_dim)
+        self.height = nn.Parameter(torch.empty(2 * rows - 1, self.key_dim))
+        self.width = nn.Parameter(torch.empty(2 * cols - 1, self.key_dim))
+        self.init_positions()
+        self.similarity_norm = self._similarity_norm(norm_cfg, terms=2)
+        self.output_norm = build_norm(norm_cfg, self.num_heads * self.value_dim)
 
-    def factors(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Queries, keys, values and position logits that :func:`lesa_mmdet.attention.attend` takes.
+    def init_positions(self) -> None:
+        """Initialize the position tables from N(0, 1 / d), d being the channels of a query."""
+        for table in (self.height, self.width):
+            nn.init.normal_(table, std=self.key_dim**-0.5)
+
+    def factors(self, x: Tensor) -> DecomposedInputs:
+        """Inputs of the attention for a map (B, C_in, H, W).
 
         The norm of the similarity terms is folded into queries and position logits.
         """
         rows, cols = x.shape[-2:]
         q, k, v = self.project(x)
         height, width = fit_table(self.height, rows), fit_table(self.width, cols)
-        if self.similarity_norm is None:
-            content = position = q.new_full((self.num_heads,), self.key_dim**-0.5)
+        if isinstance(self.similarity_norm, nn.Identity):
+            scales = q.new_full((2, self.num_heads), self.key_dim**-0.5)
         else:
-            content, position = similarity_scales(self.similarity_norm, q, k, height, width)
-        row, col = relative_logits(q * position[:, None, None], height, width)
-        q = (q * content[:, None, None]).to(q.dtype)  # scales are never half precision
-        return q, k, v, row, col
+            scales = similarity_scales(self.similarity_norm, q, k, height, width)
+        # Scales are float32 or wider; attention takes tensors of one dtype.
+        content, position = ((q * scale[:, None, None]).to(q.dtype) for scale in scales)
+        row, col = relative_logits(position, height, width)
+        return DecomposedInputs(content, k, v, row, col)
 
-    def weights(self, factors: tuple[Tensor, ...], places: Tensor) -> Tensor:
-        """Softmax weights (B, heads, n, H * W) of the queries at n places, given as indices."""
-        q, k, _, row, col = factors
-        return decomposed_weights(q[:, :, places], k, row[:, :, places], col[:, :, places])
+    def weights(self, factors: DecomposedInputs, queries: Tensor) -> Tensor:
+        """Softmax weights (B, heads, n, H * W) of the queries at n positions, given as indices."""
+        q, row, col = (x[:, :, queries] for x in (factors.q, factors.row, factors.col))
+        return decomposed_weights(q, factors.k, row, col)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H, W), for any H and W."""
         factors = self.factors(x)
         out = attend(*factors, backend=self.backend)
         if self.ablate_unary:
-            out = out - self.unary_weights(factors).unsqueeze(-1) * factors[2]
+            out = out - self.unary_weights(factors).unsqueeze(-1) * factors.v
         return self.output_norm(rearrange(out, 'b n (h w) d -> b (n d) h w', h=x.shape[-2]))
 
 
 class FlattenedContext(ContextTerm):
     """Context term with one table over flattened offsets: one map size, for ImageNet.
 
-    The values have position embeddings, too; both outputs pass one batch norm and are added.
+    The values have position embeddings as well; both outputs pass one batch norm and are added.
 
     Args:
         **kwargs: See :class:`ContextTerm`.
+
+    Raises:
+        ValueError: If there is no config of the norms.
     """
 
     def __init__(self, *args, norm_cfg: dict = dict(type='BN'), **kwargs):
         super().__init__(*args, norm_cfg=norm_cfg, **kwargs)
+        if not norm_cfg:
+            raise ValueError("position 'flattened' needs a batch norm, got norm_cfg=None")
         rows, cols = self.feat_size
         channels = 2 * self.key_dim + self.value_dim
-        table = torch.randn(channels, 2 * rows * cols - 1) * self.value_dim**-0.5
-        self.relative = nn.Parameter(table)
+        self.relative = nn.Parameter(torch.empty(channels, 2 * rows * cols - 1))
+        self.init_positions()
         self.similarity_norm = self._similarity_norm(norm_cfg, terms=3)
-        self.output_norm = build_norm_layer(norm_cfg, 2 * self.num_heads * self.value_dim)[1]
+        self.output_norm = build_norm(norm_cfg, 2 * self.num_heads * self.value_dim)
 
-    def factors(self, x: Tensor) -> tuple[Tensor, ...]:
-        """What :func:`lesa_mmdet.attention.attend_flattened` takes, the similarity norm folded in.
+    def init_positions(self) -> None:
+        """Initialize the position table from N(0, 1 / dv), dv being the channels of a value."""
+        nn.init.normal_(self.relative, std=self.value_dim**-0.5)
+
+    def factors(self, x: Tensor) -> FlattenedInputs:
+        """Inputs of the attention for a map (B, C_in, H, W), the similarity norm folded in.
 
         Raises:
             ValueError: If the map is not of feat_size.
@@ -194,17 +238,22 @@ class FlattenedContext(ContextTerm):
                 f"position 'flattened' was built for a map of {self.feat_size}, got "
                 f"{tuple(x.shape[-2:])}; position 'decomposed' takes any size"
             )
-        q, k, v = (part.contiguous() for part in self.project(x))  # as the products want them
+        q, k, v = (part.contiguous() for part in self.project(x))  # as matrix products want them
         scales = flattened_scales(self.similarity_norm, q, k, self.relative)
         content, query, key = (scale[:, None, None] for scale in scales)
         embeddings = pairwise_embeddings(self.relative, self.key_dim)
-        return q * content, k, v, q * query, k * key, *embeddings
+        return FlattenedInputs(q * content, k, v, q * query, k * key, *embeddings)
 
-    def weights(self, factors: tuple[Tensor, ...], places: Tensor) -> Tensor:
-        """Softmax weights (B, heads, n, H * W) of the queries at n places, given as indices."""
-        q, k, _, query, key, of_query, of_key, _ = factors
-        q, query = q[:, :, places], query[:, :, places]
-        return flattened_weights(q, k, query, key, of_query[places], of_key[:, places])
+    def weights(self, factors: FlattenedInputs, queries: Tensor) -> Tensor:
+        """Softmax weights (B, heads, n, H * W) of the queries at n positions, given as indices."""
+        return flattened_weights(
+            factors.q[:, :, queries],
+            factors.k,
+            factors.query[:, :, queries],
+            factors.key,
+            factors.of_query[queries],
+            factors.of_key[:, queries],
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H, W), for H, W = feat_size.
@@ -213,13 +262,12 @@ class FlattenedContext(ContextTerm):
             ValueError: If the map has another size.
         """
         factors = self.factors(x)
-        outputs = attend_flattened(*factors)
+        values, embeddings = attend_flattened(*factors)
         if self.ablate_unary:
             unary = self.unary_weights(factors).unsqueeze(-1)
-            _, _, values, *_, of_value = factors
-            own_embedding = of_value[0, 0]  # of the offset 0
-            outputs = outputs[0] - unary * values, outputs[1] - unary * own_embedding
-        both = torch.stack(outputs)  # in channels: a value, then its embedding
+            values = values - unary * factors.v
+            embeddings = embeddings - unary * factors.of_value[0, 0]  # that of the offset 0
+        both = torch.stack((values, embeddings))  # in channels: a value, then its embedding
         both = rearrange(both, 'two b n (h w) d -> b (n d two) h w', h=x.shape[-2])
         return reduce(self.output_norm(both), 'b (c two) h w -> b c h w', 'sum', two=2)
 
@@ -232,10 +280,6 @@ def check_heads(num_heads: int) -> None:
     """
     if not isinstance(num_heads, Integral) or isinstance(num_heads, bool) or num_heads < 1:
         raise ValueError(f'num_heads is {num_heads!r}, but has to be a whole number from 1 on')
-
-
-def _norm(cfg: Optional[dict], channels: int) -> nn.Module:
-    return build_norm_layer(cfg, channels)[1] if cfg else nn.Identity()
 
 
 POSITIONS = {'decomposed': DecomposedContext, 'flattened': FlattenedContext}

@@ -1,11 +1,10 @@
-"""Dynamic fusion: how much context a place takes, channel by channel."""
+"""Dynamic fusion: the weight of the context term, for each position and channel."""
 
 import torch
-from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 
 from ..upstream import BaseModule
-from .norm import normed_conv
+from .norm import build_norm, normed_conv
 
 
 class DynamicFusion(BaseModule):
@@ -19,9 +18,9 @@ class DynamicFusion(BaseModule):
     def __init__(self, channels: int, *, norm_cfg: dict = dict(type='BN')) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(2 * channels, channels, 1, bias=False)
-        self.norm1 = build_norm_layer(norm_cfg, channels)[1]
+        self.norm1 = build_norm(norm_cfg, channels)
         self.conv2 = nn.Conv2d(channels, channels, 1, bias=False)
-        self.norm2 = build_norm_layer(norm_cfg, channels)[1]
+        self.norm2 = build_norm(norm_cfg, channels)
 
     def forward(self, local: Tensor, context: Tensor) -> Tensor:
         """Omega in (0, 1), of the shape (B, C, H, W) of either term."""

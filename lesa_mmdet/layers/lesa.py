@@ -23,7 +23,7 @@ class LESA(Operator):
         num_heads (int): Heads of the attention and groups of the local convolution.
         dilation (int): Dilation of the local convolution.
         position (str): 'decomposed' (detection) or 'flattened' (ImageNet).
-        fusion (str): 'dynamic', or 'static': omega is 1.
+        fusion (str): 'dynamic', or 'static': omega is 1 everywhere.
         dcn (dict, optional): Config of a deformable local convolution.
         norm_cfg (dict): Config of all norms: a batch norm.
         **context: Further arguments of the context term: ``backend``.
@@ -92,10 +92,10 @@ class SelfAttention(Operator):
         out_channels (int): Channels of the output, a multiple of 2 * num_heads.
         feat_size (tuple[int, int]): (H, W) of the map the position tables are built for.
         num_heads (int): Number of heads.
-        dilation (int): Taken from the convolution it replaces, and without effect: every place
-            is attended to.
+        dilation (int): Without effect: every position is attended to, however the convolution in
+            its stead would be dilated.
         position (str): 'decomposed' (detection) or 'flattened' (ImageNet).
-        dcn (dict, optional): Likewise without effect: there is no convolution to deform.
+        dcn (dict, optional): Without effect: there is no convolution to deform.
         norm_cfg (dict): Config of all norms: a batch norm.
         **context: Further arguments of the context term: ``backend``.
 

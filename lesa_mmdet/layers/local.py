@@ -1,16 +1,16 @@
-"""The local (unary) term: what a place says about itself."""
+"""The local (unary) term: a position's weight for its own surroundings."""
 
 from typing import Optional
 
-from mmcv.cnn import build_conv_layer, build_norm_layer
+from mmcv.cnn import build_conv_layer
 from torch import Tensor, nn
 
 from ..upstream import BaseModule
-from .norm import normed_conv
+from .norm import build_norm, normed_conv
 
 
 class LocalTerm(BaseModule):
-    """3x3 convolution with one group a head, 1x1 projection, norm (paper, section 3.2).
+    """3x3 convolution with one group per head, 1x1 projection, norm (paper, section 3.2).
 
     Args:
         in_channels (int): Channels of the input.
@@ -37,7 +37,7 @@ class LocalTerm(BaseModule):
             in_channels, out_channels, groups=num_heads, dilation=dilation, dcn=dcn
         )
         self.project = nn.Conv2d(out_channels, out_channels, 1, bias=False)
-        self.norm = build_norm_layer(norm_cfg, out_channels)[1]
+        self.norm = build_norm(norm_cfg, out_channels)
 
     def init_weights(self) -> None:
         """Start a deformable convolution as a plain one, whatever a backbone's init_cfg did."""

@@ -131,6 +131,17 @@ def test_every_point_is_on_the_map_and_in_its_place(size, stride, keep_ratio, da
     assert (first <= centre + 1e-6).all() and (centre - 1e-6 <= last).all()
 
 
+@pytest.mark.parametrize('size', [(512, 16), (16, 512), (500, 1), (33, 40)])
+@pytest.mark.parametrize('stride', [16, 32])
+def test_the_stride_of_a_narrow_map(size, stride):
+    shape = [-(-length // stride) for length in size[::-1]]
+    view = View.from_metainfo(dict(ori_shape=size[::-1], img_shape=size[::-1]), size[::-1])
+    for x in range(size[0]):
+        assert view.place((x, 0), shape) == (0, x // stride)
+    for y in range(size[1]):
+        assert view.place((0, y), shape) == (y // stride, 0)
+
+
 @pytest.mark.parametrize('point', [(192, 0), (0, 128), (-1, 5)])
 def test_a_point_outside_the_image(point, model, image):
     with pytest.raises(ValueError, match='192 pixels wide and 128 high: x runs from 0 to 191'):

@@ -154,7 +154,22 @@ def test_tensors_without_values(make_maps, mode, position):
 
 
 @pytest.mark.parametrize('position', POSITIONS)
-def test_synchronized_statistics_are_those_of_the_joint_batch(tmp_path, make_maps, position):
+def test_an_empty_batch_leaves_statistics_as_they_are(make_maps, position):
+    compute, _, count = POSITIONS[position]
+    norm = make_norm(terms=count)
+    plain = copy.deepcopy(norm)
+    plain(torch.empty(0, count * HEADS, 4, 4, dtype=torch.float64))
+    maps = make_maps(2, 3, 4, 3, position=position)
+    maps = [maps[0][:0], maps[1][:0], *maps[2:]]
+    scales = torch.cat(compute(norm, *maps))
+    torch.testing.assert_close(norm.state_dict(), plain.state_dict())
+    for grad in torch.autograd.grad(scales.sum(), maps):
+        assert not grad.any()
+
+
+@pytest.mark.parametrize('position', POSITIONS)
+@pytest.mark.parametrize('first', [0, 1])
+def test_synchronized_statistics_are_those_of_the_joint_batch(tmp_path, make_maps, position, first):
     compute, _, count = POSITIONS[position]
     maps = make_maps(3, 3, 4, 3, position=position)
     norm = make_norm(terms=count)
@@ -162,8 +177,8 @@ def test_synchronized_statistics_are_those_of_the_joint_batch(tmp_path, make_map
     scales = torch.cat(compute(norm, *maps))
     scales.square().sum().backward()
 
-    # One image in the first process, two in the second.
-    torch.save((state, [x.detach() for x in maps]), tmp_path / 'inputs.pt')
+    # None or one image in the first process, the others in the second.
+    torch.save((state, [x.detach() for x in maps], first), tmp_path / 'inputs.pt')
     torch.multiprocessing.spawn(synchronize, (2, tmp_path, position), nprocs=2)
     parts = [torch.load(tmp_path / f'{rank}.pt') for rank in range(2)]
     for part in parts:
@@ -181,10 +196,10 @@ def test_synchronized_statistics_are_those_of_the_joint_batch(tmp_path, make_map
 def synchronize(rank, processes, folder, position):
     compute, _, count = POSITIONS[position]
     dist.init_process_group('gloo', f'file://{folder}/store', rank=rank, world_size=processes)
-    state, (q, k, *tables) = torch.load(folder / 'inputs.pt')
+    state, (q, k, *tables), first = torch.load(folder / 'inputs.pt')
     norm = make_norm(nn.SyncBatchNorm, terms=count)
     norm.load_state_dict(state)
-    mine = slice(0, 1) if rank == 0 else slice(1, 3)
+    mine = slice(first) if rank == 0 else slice(first, None)
     maps = [x.requires_grad_() for x in (q[mine].clone(), k[mine].clone(), *tables)]
     scales = torch.cat(compute(norm, *maps))
     scales.square().sum().backward()

@@ -1,4 +1,4 @@
-"""Attention augmentation against a naive computation, place by place."""
+"""Attention augmentation against a naive computation, position by position."""
 
 import pytest
 import torch
@@ -12,19 +12,15 @@ from torch import nn
 from lesa_mmdet import AugmentedAttention, LESA_ResNet
 from lesa_mmdet.attention import BACKENDS
 
+from helpers.modules import randomized
+
 
 def make(channels=16, size=(4, 5), num_heads=2, **kwargs):
     return AugmentedAttention(channels, channels, feat_size=size, num_heads=num_heads, **kwargs)
 
 
-def randomized(module):
-    for parameter in module.parameters():
-        nn.init.normal_(parameter, std=0.5)
-    return module
-
-
 def naive(operator, x):
-    """The definition (Bello et al. 2019, equations 1 to 4), one head and one place at a time."""
+    """The definition (Bello et al. 2019, equations 1 to 4), one head and one position at a time."""
     context = operator.context
     heads, d, dv = context.num_heads, context.key_dim, context.value_dim
     batch, _, rows, cols = x.shape
@@ -74,7 +70,7 @@ def test_is_the_definition(rows, cols, num_heads, key_ratio, value_ratio, backen
         value_ratio=value_ratio,
         backend=backend,
     )
-    randomized(operator.double())
+    randomized(operator.double(), std=0.5)
     x = torch.randn(2, 16, rows, cols, dtype=torch.float64)
     out, expected = operator(x), naive(operator, x)
     torch.testing.assert_close(out, expected)

@@ -12,6 +12,8 @@ from lesa_mmdet.attention import relative_logits
 from lesa_mmdet.attention.decomposed.reference import attend_flattened_normalized, attend_normalized
 from lesa_mmdet.layers.context import POSITIONS, build_context
 
+from helpers.modules import randomized
+
 SIZE = (5, 7)
 FORMS = {
     'reference': dict(backend='reference'),
@@ -24,12 +26,6 @@ FORMS = {
 def operator(request):
     torch.manual_seed(0)
     return randomized(LESA(16, 16, feat_size=SIZE, num_heads=4, **FORMS[request.param]))
-
-
-def randomized(module, std=0.3):
-    for parameter in module.parameters():
-        torch.nn.init.normal_(parameter, std=std)
-    return module
 
 
 @pytest.fixture
@@ -73,13 +69,13 @@ def test_context_is_the_dense_definition(operator, image, mode):
 
 
 def dense_weights(context, x):
-    """The softmax's weights: what the dense definition gives for values of one place each."""
+    """The softmax's weights: what the dense definition gives for one-hot values."""
     q, k, v = context.project(x)
-    places = q.shape[2]
-    one_hot = torch.eye(places, dtype=x.dtype).expand(*v.shape[:2], -1, -1)
+    count = q.shape[2]
+    one_hot = torch.eye(count, dtype=x.dtype).expand(*v.shape[:2], -1, -1)
     if hasattr(context, 'relative'):
         table = context.relative[: 2 * context.key_dim]
-        table = torch.cat((table, table.new_zeros(places, table.shape[1])))
+        table = torch.cat((table, table.new_zeros(count, table.shape[1])))
         return attend_flattened_normalized(q, k, one_hot, table, context.similarity_norm)[0]
     row, col = relative_logits(q, context.height, context.width)
     return attend_normalized(q, k, one_hot, row, col, context.similarity_norm)
@@ -92,11 +88,7 @@ class TestWeights:
     def context(self, position, size):
         torch.manual_seed(0)
         context = build_context(position, 16, 16, feat_size=size, num_heads=4)
-        randomized(context.double().eval(), std=1)
-        for name, buffer in context.named_buffers():
-            if name.endswith('running_var'):
-                torch.nn.init.uniform_(buffer, 0.5, 1.5)
-        return context
+        return randomized(context.double().eval(), std=1)
 
     @pytest.fixture
     def x(self, size):
@@ -104,24 +96,24 @@ class TestWeights:
 
     def test_are_those_of_the_dense_definition(self, context, x):
         expected = dense_weights(context, x)
-        places = torch.randperm(x[0, 0].numel())[:7]
-        weights = context.weights(context.factors(x), places)
+        queries = torch.randperm(x[0, 0].numel())[:7]
+        weights = context.weights(context.factors(x), queries)
         torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]))
-        torch.testing.assert_close(weights, expected[:, :, places])
+        torch.testing.assert_close(weights, expected[:, :, queries])
 
     def test_unary_weights_are_the_diagonal(self, context, x):
         unary = context.unary_weights(context.factors(x))
         expected = dense_weights(context, x).diagonal(dim1=-2, dim2=-1)
         torch.testing.assert_close(unary, expected)
 
-    def test_ablation_leaves_out_what_a_place_gives_itself(self, context, x):
+    def test_ablation_drops_the_weight_of_each_position_for_itself(self, context, x):
         v = context.project(x)[2]
-        place = torch.arange(v.shape[2])
+        position = torch.arange(v.shape[2])
         weights = dense_weights(context, x)
-        weights[..., place, place] = 0
+        weights[..., position, position] = 0
         outputs = (weights @ v,)
         if hasattr(context, 'relative'):
-            offsets = place[:, None] - place + len(place) - 1
+            offsets = position[:, None] - position + len(position) - 1
             embeddings = context.relative[2 * context.key_dim :, offsets]
             outputs += (torch.einsum('bnij,dij->bnid', weights, embeddings),)
         plain = context(x)
@@ -153,6 +145,44 @@ def test_a_model_in_half_precision(operator, image):
 
 
 @pytest.mark.parametrize('mode', ['train', 'eval'])
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_trains_in_half_precision(operator, image, mode, dtype):
+    operator.train(mode == 'train')
+    expected = step(operator, operator, image)
+    actual = step(operator, operator.to(dtype), image.to(dtype))
+    assert {x.dtype for x in actual.values()} == {dtype}
+    for names in (['output'], [name for name in expected if name != 'output']):
+        x, y = (
+            torch.cat([of[name].float().flatten() for name in names]) for of in (actual, expected)
+        )
+        # Parameters and all maps are rounded, too, those of the batch norms included.
+        tolerance = {torch.float16: 0.05, torch.bfloat16: 0.15}[dtype]
+        assert (x - y).norm() <= tolerance * y.norm(), names
+
+
+@pytest.mark.parametrize('mode', ['train', 'eval'])
+def test_gradients_of_each_image_by_torch_func(operator, image, mode):
+    operator.train(mode == 'train').double()
+    parameters = dict(operator.named_parameters())
+    buffers = {name: x.clone() for name, x in operator.named_buffers()}
+
+    def loss(parameters, x):
+        state = {**parameters, **{name: x.clone() for name, x in buffers.items()}}
+        return torch.func.functional_call(operator, state, (x,)).square().sum()
+
+    (expected,) = image.double()[:1, None]
+    actual = torch.func.grad(loss)(parameters, expected)
+    operator.zero_grad()
+    operator(expected).square().sum().backward()
+    torch.testing.assert_close(actual, {name: p.grad for name, p in parameters.items()})
+    if mode == 'eval':
+        each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(
+            parameters, image.double()[:, None]
+        )
+        torch.testing.assert_close({name: x[0] for name, x in each.items()}, actual)
+
+
+@pytest.mark.parametrize('mode', ['train', 'eval'])
 def test_compiles_as_one_graph(operator, image, mode):
     operator.train(mode == 'train')
     plain = copy.deepcopy(operator)
@@ -168,6 +198,25 @@ def test_copies(operator, image):
     expected = operator(image)
     assert torch.equal(copy.deepcopy(operator)(image), expected)
     assert torch.equal(pickle.loads(pickle.dumps(operator))(image), expected)
+
+
+def test_a_saved_trace(operator, image, tmp_path):
+    expected = step(operator, operator, image)
+    torch.jit.trace(operator, image, check_trace=False).save(tmp_path / 'operator.pt')
+    loaded = torch.jit.load(tmp_path / 'operator.pt')
+    torch.testing.assert_close(step(loaded, loaded, image), expected)
+
+
+def test_tables_start_anew(operator):
+    with torch.device('meta'):
+        operator = copy.deepcopy(operator.context).to('meta')
+    operator.to_empty(device='cpu')
+    for parameter in operator.parameters():
+        torch.nn.init.constant_(parameter, float('nan'))
+    operator.init_weights()
+    for name in ('qkv.weight', 'height', 'width', 'relative'):
+        parameter = dict(operator.named_parameters()).get(name)
+        assert parameter is None or parameter.isfinite().all(), name
 
 
 def test_channels_last(operator, image):

@@ -6,16 +6,7 @@ from lesa_mmdet import LESA, SelfAttention
 from lesa_mmdet.attention import BACKENDS
 
 from helpers.golden import assert_layer_is_the_authors, golden_cases
-
-
-def randomized(operator):
-    """Give every parameter and statistic a value of its own."""
-    for parameter in operator.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    for name, buffer in operator.named_buffers():
-        if name.endswith('running_var'):
-            torch.nn.init.uniform_(buffer, 0.5, 1.5)
-    return operator
+from helpers.modules import randomized
 
 
 @pytest.mark.parametrize('backend', ['auto', *BACKENDS])

@@ -110,8 +110,8 @@ def _heads(*tensors: Optional[Tensor]) -> Iterator[list[Optional[Tensor]]]:
 
 def _blocks(k: Tensor) -> Iterator[slice]:
     """Blocks of queries for keys (H * W, d)."""
-    places, size = k.shape[0], _block_size(k)
-    return (slice(start, start + size) for start in range(0, places, size))
+    positions, size = k.shape[0], _block_size(k)
+    return (slice(start, start + size) for start in range(0, positions, size))
 
 
 def _scratch(k: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def fit_table(table: Tensor, size: int) -> Tensor:
 
 
 def pairwise(table: Tensor) -> Tensor:
-    """Lay a table of offsets out as pairs of places.
+    """Lay a table of offsets out as pairs of positions.
 
     Args:
         table (Tensor): Shape (2S - 1, d), entry ``o + S - 1`` for the offset ``o``.
@@ -37,8 +37,8 @@ def pairwise(table: Tensor) -> Tensor:
         Tensor: Shape (S, S, d), entry ``[i, j]`` for the offset ``j - i``.
     """
     size = (table.shape[0] + 1) // 2
-    place = torch.arange(size, device=table.device)
-    offsets = (place[None, :] - place[:, None] + size - 1).flatten()
+    position = torch.arange(size, device=table.device)
+    offsets = (position[None, :] - position[:, None] + size - 1).flatten()
     # Unlike table[offsets] it has a fast backward pass on CPUs.
     return table.index_select(0, offsets).unflatten(0, (size, size))
 
@@ -51,21 +51,21 @@ def relative_logits(q: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, T
 
     Args:
         q (Tensor): Queries, shape (B, heads, H * W, d).
-        height (Tensor): Shape (2H - 1, d), of this very H.
-        width (Tensor): Shape (2W - 1, d), of this very W.
+        height (Tensor): Shape (2H - 1, d), H that of the map.
+        width (Tensor): Shape (2W - 1, d), W that of the map.
 
     Returns:
         tuple[Tensor, Tensor]: ``row`` of shape (B, heads, H * W, H) and ``col`` of shape
         (B, heads, H * W, W).
 
     Raises:
-        ValueError: If the tables are not of the map of the queries.
+        ValueError: If the tables belong to a map of another size.
     """
     rows, cols = (height.shape[0] + 1) // 2, (width.shape[0] + 1) // 2
     if q.shape[2] != rows * cols:
         raise ValueError(
             f'the tables are those of a {rows} x {cols} map, but there are queries of '
-            f'{q.shape[2]} places; fit_table() fits a table to a map'
+            f'{q.shape[2]} positions; fit_table() fits a table to a map'
         )
     along_height, along_width = pairwise(height), pairwise(width)
     q = q.unflatten(2, (rows, cols))

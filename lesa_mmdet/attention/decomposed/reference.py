@@ -66,7 +66,7 @@ def attend_normalized(
 def attend_flattened_normalized(
     q: Tensor, k: Tensor, v: Tensor, table: Tensor, normalize: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Attention with query, key and value embeddings of ``a - b``, a and b flattened places.
+    """Attention with query, key and value embeddings of ``a - b``, a and b flattened positions.
 
     With ``E[:, a, b] = table[:, a - b + N - 1]`` split into its parts Eq, Ek and Ev, the
     similarity terms of query i and key j are ``q_i . k_j``, ``q_i . Eq[:, i, j]`` and

@@ -1,14 +1,15 @@
 """A hook for training in bfloat16 where it is safe: in the backbone."""
 
-from contextlib import ExitStack
-
 import torch
-from mmcv.ops import DeformConv2d
+from mmcv.ops import DeformConv2d, ModulatedDeformConv2d
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from ...upstream import HOOKS, Hook
+
+# Layers of mmcv whose kernels know no bfloat16.
+FLOAT32_LAYERS = (DeformConv2d, ModulatedDeformConv2d)
 
 
 @HOOKS.register_module()
@@ -24,11 +25,11 @@ class BackboneAutocastHook(Hook):
     """
 
     def before_run(self, runner: Runner) -> None:
-        """Switch autocast at the doors of the backbone and of its deformable convolutions."""
+        """Switch autocast on around the backbone, and off around deformable convolutions inside."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self._handles = _switch_autocast(model.backbone, enabled=True)
         for module in model.backbone.modules():
-            if isinstance(module, DeformConv2d):
+            if isinstance(module, FLOAT32_LAYERS):
                 self._handles += _switch_autocast(module, enabled=False)
 
     def after_run(self, runner: Runner) -> None:
@@ -39,15 +40,16 @@ class BackboneAutocastHook(Hook):
 
 def _switch_autocast(module: nn.Module, enabled: bool) -> list:
     """Run a module with or without autocast; it takes and returns float32."""
-    contexts = ExitStack()
+    contexts = []  # a stack: a module may be called again before its first call returns
 
     def enter(module, inputs):
-        device = inputs[0].device.type
-        contexts.enter_context(torch.autocast(device, torch.bfloat16, enabled=enabled))
+        context = torch.autocast(inputs[0].device.type, torch.bfloat16, enabled=enabled)
+        context.__enter__()
+        contexts.append(context)
         return tuple(x.float() for x in inputs)
 
     def leave(module, inputs, output):  # without an output, if the module failed
-        contexts.close()
+        contexts.pop().__exit__(None, None, None)
         if isinstance(output, Tensor):
             return output.float()
         return output and tuple(x.float() for x in output)

@@ -48,5 +48,5 @@ def test_relative_logits_are_products_with_the_entries_of_the_offsets(make_input
 
 def test_relative_logits_refuse_tables_of_another_map(make_inputs):
     q = make_inputs(1, 1, 4, 5, 2, 2)[0]
-    with pytest.raises(ValueError, match='of a 4 x 4 map, but .* of 20 places'):
+    with pytest.raises(ValueError, match='of a 4 x 4 map, but .* of 20 positions'):
         relative_logits(q, torch.randn(7, 2), torch.randn(7, 2))

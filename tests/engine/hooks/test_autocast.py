@@ -7,8 +7,8 @@ from torch import nn
 from lesa_mmdet import BackboneAutocastHook, LESA_ResNet
 
 
-@pytest.fixture
-def runner():
+@pytest.fixture(params=['DCN', 'DCNv2'])
+def runner(request):
     """A runner of a model with a small, partly deformable backbone, as if pre-trained."""
     torch.manual_seed(0)
     model = nn.Module()
@@ -17,7 +17,7 @@ def runner():
         base_channels=8,
         input_size=(96, 96),
         norm_eval=True,
-        dcn=dict(type='DCN', deform_groups=1, fallback_on_stride=False),
+        dcn=dict(type=request.param, deform_groups=1, fallback_on_stride=False),
         stage_with_dcn=(False, True, True, True),
     )
     model.backbone.init_weights()
@@ -101,6 +101,20 @@ def test_a_failure_inside_leaves_no_autocast(runner):
     BackboneAutocastHook().before_run(runner)
     with pytest.raises(RuntimeError, match='channels'):
         runner.model.backbone(torch.zeros(1, 5, 96, 96))
+    assert not torch.is_autocast_enabled('cpu')
+
+
+def test_a_module_that_is_called_again_inside_itself():
+    class Nested(nn.Module):
+        def forward(self, x):
+            before = torch.is_autocast_enabled('cpu')
+            inner = self(x[1:]) if len(x) > 1 else x
+            return inner + before + torch.is_autocast_enabled('cpu')
+
+    model = nn.Module()
+    model.backbone = Nested()
+    BackboneAutocastHook().before_run(SimpleNamespace(model=model))
+    assert model.backbone(torch.zeros(2)) == 4  # on, before and after the inner call
     assert not torch.is_autocast_enabled('cpu')
 
 
