@@ -225,7 +225,7 @@ def test_residual_branches_start_from_zero(kind, zero_init):
         (
             dict(operator=dict(type='Lesa')),
             ValueError,
-            "operator type 'Lesa' is unknown; available: AugmentedAttention, LESA, SelfAttention",
+            "operator type 'Lesa' is unknown; available: AugmentedAttention, ELSA, LESA",
         ),
         (dict(operator=dict(type='ResNet')), ValueError, "operator type 'ResNet' is unknown"),
         (dict(stages_with_operator=(True,)), ValueError, 'True or False for each of 4 stages'),
