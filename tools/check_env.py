@@ -41,9 +41,10 @@ def main() -> None:
         help='likewise, after versions and devices: what an issue needs',
     )
     args = parser.parse_args()
-    if args.report:
-        print_versions()
     if args.report or args.self_test:
+        interpret_triton()
+        if args.report:
+            print_versions()
         if not self_test():
             sys.exit('a backend does not compute what the definition says, see WRONG and FAILED')
         return
@@ -58,6 +59,14 @@ def main() -> None:
     print(f'{sys.executable} has all that is needed')
 
 
+def interpret_triton() -> None:
+    """Let Triton's kernels run without a GPU: to be said before anything of it is imported."""
+    import torch
+
+    if not torch.cuda.is_available() and find_spec('triton'):
+        os.environ.setdefault('TRITON_INTERPRET', '1')
+
+
 def self_test() -> bool:
     """Whether every backend computes what the definition says, on all devices there are."""
     import torch
@@ -65,8 +74,6 @@ def self_test() -> bool:
     devices = [torch.device('cpu')]
     if torch.cuda.is_available():
         devices.append(torch.device('cuda'))
-    elif find_spec('triton'):
-        os.environ.setdefault('TRITON_INTERPRET', '1')  # before anything of Triton is imported
 
     from lesa_mmdet.attention import self_test
 
