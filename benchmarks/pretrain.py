@@ -7,29 +7,21 @@ Images and labels are random; the step is forward, cross entropy, backward and S
 
 import argparse
 
+import forms  # noqa: F401  registers the dense form
 import torch
 import torch.nn.functional as F
-from einops import rearrange, reduce
 from measure import Meter, check_outputs, in_own_process, machine, ratios, save
-from torch import Tensor, nn
+from torch import nn
 
 from lesa_mmdet import LESA_ResNet
-from lesa_mmdet.attention.decomposed.reference import attend_flattened_normalized
 from lesa_mmdet.command import command
-from lesa_mmdet.layers.context import FlattenedContext
 
 CLASSES = 1000
-LESA = dict(type='LESA', position='flattened')
-OPERATORS = {'conv': None, 'lesa': LESA, 'lesa-dense': LESA}
-
-
-class DenseContext(FlattenedContext):
-    """The context term as its definition reads: all similarity terms are built and normalized."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        outputs = attend_flattened_normalized(*self.project(x), self.relative, self.similarity_norm)
-        both = rearrange(torch.stack(outputs), 'two b n (h w) d -> b (n d two) h w', h=x.shape[-2])
-        return reduce(self.output_norm(both), 'b (c two) h w -> b c h w', 'sum', two=2)
+OPERATORS = {
+    'conv': None,
+    'lesa': dict(type='LESA', position='flattened'),
+    'lesa-dense': dict(type='LESA', position='flattened-dense'),
+}
 
 
 def run(form: str, batch: int, size: int, device: str, seconds: float) -> dict:
@@ -43,10 +35,6 @@ def run(form: str, batch: int, size: int, device: str, seconds: float) -> dict:
         input_size=(size, size),
         norm_eval=False,
     )
-    if form == 'lesa-dense':
-        for module in backbone.modules():
-            if isinstance(module, FlattenedContext):
-                module.__class__ = DenseContext
     fc = nn.Linear(backbone.feat_dim, CLASSES)
     model = nn.ModuleList((backbone, fc)).to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, nesterov=True)

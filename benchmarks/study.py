@@ -36,6 +36,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from study_models import DATA_SETS, MODELS
 
+from lesa_mmdet.command import command
 from lesa_mmdet.engine.hooks import TermWeightsHook
 
 HERE = Path(__file__).parent
@@ -245,6 +246,7 @@ def study(args: argparse.Namespace, settings: dict) -> bool:
     return not failed
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--seeds', type=int, default=5, help='runs of a model on a data set')
@@ -259,18 +261,15 @@ def main() -> None:
 
     os.environ['OMP_NUM_THREADS'] = '1'
     settings = schedule(Config.fromfile(CONFIG))
-    try:
-        if args.report or args.plot:
-            results = load(args.results, settings)
-            if args.report:
-                print(study_report.tables(results))
-            if args.plot:
-                study_report.plot(results, args.plot)
-            return
-        if not study(args, settings):
-            sys.exit(1)
-    except ValueError as error:
-        sys.exit(str(error))
+    if args.report or args.plot:
+        results = load(args.results, settings)
+        if args.report:
+            print(study_report.tables(results))
+        if args.plot:
+            study_report.plot(results, args.plot)
+        return
+    if not study(args, settings):
+        sys.exit(1)
 
 
 if __name__ == '__main__':

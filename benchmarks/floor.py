@@ -1,0 +1,102 @@
+"""The floor under attention's time: what its products, exponentials and memory traffic take alone.
+
+On a CPU all of it is measured on the machine at hand, and added: a core does one after the other.
+On a GPU the exponential and the matrix units work side by side at speeds that are known, and the
+slower one is the floor.
+"""
+
+import torch
+import torch.nn.functional as F
+from forms import HEADS, Case
+from torch import Tensor
+from torch.utils.benchmark import Timer
+
+from lesa_mmdet.attention.decomposed import chunked
+
+# Exponentials and half precision operations of the matrix units a second.
+GPU_SPEEDS = {'H200': (3.7e12, 989e12), 'H100': (3.7e12, 989e12), 'A100': (2.4e12, 312e12)}
+
+
+def floors(case: Case, seconds: float = 0.5) -> dict[str, dict[str, float]]:
+    """Seconds of the parts of forward, and of forward + backward; empty for an unknown GPU."""
+    if case.device == 'cuda':
+        return _gpu_floors(case)
+    positions, heads = case.size**2, case.batch * HEADS
+    d, dv = case.head_channels
+    key = torch.empty(positions, d)
+    block = min(chunked._block_size(key), positions)
+    # (n, k, m) of the products a block of queries takes, beside the one for the logits.
+    logits, weighted = (block, d, positions), (block, positions, dv)
+    backward = [
+        logits,  # again
+        (block, dv, positions),  # gradient of the weights
+        (dv, block, positions),  # of the values
+        (d, block, positions),  # of the keys
+        (block, positions, d),  # of the queries
+    ]
+    blocks = heads * positions / block
+    forward_products = blocks * sum(_product_time(*shape, seconds) for shape in (logits, weighted))
+    backward_products = blocks * sum(_product_time(*shape, seconds) for shape in backward)
+    exponentials = blocks * _exponentials_time(block, positions, seconds)
+    # Read queries, keys, values, row and col and write the output; then read all and the output's
+    # gradient and write five gradients.
+    inputs = heads * positions * (2 * d + dv + 2 * case.size)
+    output = heads * positions * dv
+    second_per_number = _copy_time(seconds)
+    forward = dict(
+        products=forward_products,
+        exponentials=exponentials,
+        traffic=(inputs + output) * second_per_number,
+    )
+    both = dict(
+        products=forward_products + backward_products,
+        exponentials=2 * exponentials,
+        traffic=(3 * inputs + 2 * output) * second_per_number,
+    )
+    return {'forward': forward, 'forward + backward': both}
+
+
+def _gpu_floors(case: Case) -> dict[str, dict[str, float]]:
+    name = torch.cuda.get_device_name()
+    speeds = [value for key, value in GPU_SPEEDS.items() if key in name]
+    if not speeds:
+        return {}
+    ((exponentials, operations),) = speeds
+    scores = case.batch * HEADS * case.size**4
+    d, dv = case.head_channels
+    # Backward: logits and weights again, then one product for each gradient but those of row, col.
+    counts = {'forward': (1, d + dv), 'forward + backward': (2, d + dv + 3 * d + 2 * dv)}
+    return {
+        step: dict(slower_unit=max(scores * exps / exponentials, 2 * scores * macs / operations))
+        for step, (exps, macs) in counts.items()
+    }
+
+
+def _product_time(rows: int, inner: int, cols: int, seconds: float) -> float:
+    """Of a product of float32 matrices in the faster of PyTorch's ways."""
+    a, b = torch.randn(rows, inner), torch.randn(inner, cols)
+    transposed = torch.randn(cols, inner)
+    out = torch.empty(rows, cols)
+    ways = [lambda: torch.mm(a, b, out=out), lambda: F.linear(a, transposed)]
+    if chunked.ONEDNN:
+        ways += [lambda: chunked._product(a, b), lambda: chunked._product(a, transposed.t())]
+    return min(_time(way, seconds) for way in ways)
+
+
+def _exponentials_time(rows: int, cols: int, seconds: float) -> float:
+    """Of those of a block, which caches hold."""
+    logits = torch.empty(rows, cols).uniform_(-10, 0)
+    out = torch.empty_like(logits)
+    return _time(lambda: torch.exp(logits, out=out), seconds)
+
+
+def _copy_time(seconds: float) -> float:
+    """Seconds to read or write one float32 of a tensor larger than the caches."""
+    source = torch.randn(1 << 25)
+    target: Tensor = torch.empty_like(source)
+    return _time(lambda: target.copy_(source), seconds) / (2 * source.numel())
+
+
+def _time(step, seconds: float) -> float:
+    timer = Timer('step()', globals=dict(step=step), num_threads=torch.get_num_threads())
+    return min(timer.blocked_autorange(min_run_time=seconds).times)
