@@ -30,10 +30,10 @@ def _resnet(operator: Optional[str], deformable: bool = False, **options) -> dic
     return dict(backbone=backbone)
 
 
-def _swin(**backbone) -> dict:
+def _swin(kind: str = 'SwinTransformer', **options) -> dict:
     channels = 24
-    swin = dict(
-        type='SwinTransformer',
+    backbone = dict(
+        type=kind,
         embed_dims=channels,
         depths=(2, 2, 6, 2),
         num_heads=(3, 6, 12, 24),
@@ -41,9 +41,8 @@ def _swin(**backbone) -> dict:
         drop_path_rate=0.0,
         _delete_=True,
     )
-    return dict(
-        backbone={**swin, **backbone}, neck=dict(in_channels=[channels * 2**i for i in range(4)])
-    )
+    neck = dict(in_channels=[channels * 2**i for i in range(4)])
+    return dict(backbone={**backbone, **options}, neck=neck)
 
 
 MODELS = {
@@ -54,7 +53,9 @@ MODELS = {
     'static-lesa': Model('static LESA', _resnet('LESA', fusion='static'), has_terms=True),
     'lesa': Model('LESA', _resnet('LESA'), has_terms=True),
     'deformable-lesa': Model('deformable LESA', _resnet('LESA', deformable=True), has_terms=True),
+    'elsa': Model('ELSA', _resnet('ELSA')),
     'swin': Model('Swin', _swin(), against=None),
+    'elsa-swin': Model('ELSA-Swin', _swin('ELSA_Swin', input_size=128), against='swin'),
 }
 
 
