@@ -1,6 +1,7 @@
-# What every config of this package adds to mmdet's runtime: default_hooks = _base_.lesa_hooks
+# What every config of this package adds to mmdet's.
 custom_imports = dict(imports=['lesa_mmdet'])
 
+# default_hooks = _base_.lesa_hooks
 lesa_hooks = dict(
     # Resumed runs draw the random numbers of uninterrupted ones.
     sampler_seed=dict(type='EpochSeedHook'),
@@ -10,4 +11,36 @@ lesa_hooks = dict(
     # All processes evaluate the statistics of batch norm that the checkpoint has, where it is
     # trained (with norm_eval they are constants).
     sync_buffers=dict(type='SyncBuffersHook'),
+)
+
+# The paper's backbones with their ImageNet checkpoints: model = dict(backbone=_base_.backbones.r50)
+backbones = dict(
+    r50=dict(
+        type='LESA_ResNet',
+        operator=None,
+        init_cfg=dict(checkpoint='https://download.pytorch.org/models/resnet50-0676ba61.pth'),
+    ),
+    sa_r50=dict(
+        type='LESA_ResNet',
+        operator=dict(type='SelfAttention'),
+        init_cfg=dict(checkpoint='checkpoints/sa_resnet50_imagenet.pth'),
+    ),
+    lesa_r50=dict(
+        type='LESA_ResNet', init_cfg=dict(checkpoint='checkpoints/lesa_resnet50_imagenet.pth')
+    ),
+    wrn50=dict(
+        type='LESA_WRN',
+        operator=None,
+        init_cfg=dict(
+            checkpoint='https://download.pytorch.org/models/wide_resnet50_2-95faca4d.pth'
+        ),
+    ),
+    sa_wrn50=dict(
+        type='LESA_WRN',
+        operator=dict(type='SelfAttention'),
+        init_cfg=dict(checkpoint='checkpoints/sa_wrn50_imagenet.pth'),
+    ),
+    lesa_wrn50=dict(
+        type='LESA_WRN', init_cfg=dict(checkpoint='checkpoints/lesa_wrn50_imagenet.pth')
+    ),
 )

@@ -3,13 +3,7 @@ _base_ = ['mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py', '../_base_/lesa.py']
 default_hooks = _base_.lesa_hooks
 
 # Images of 480 to 1333 pixels a side, lying or standing: position tables for the longest.
-model = dict(
-    backbone=dict(
-        type='LESA_ResNet',
-        input_size=(1333, 1333),
-        init_cfg=dict(checkpoint='checkpoints/lesa_resnet50_imagenet.pth'),
-    )
-)
+model = dict(backbone=dict(_base_.backbones.lesa_r50, input_size=(1333, 1333)))
 train_dataloader = dict(persistent_workers=False, dataset=dict(type='CheckedCocoDataset'))
 val_dataloader = dict(dataset=dict(type='CheckedCocoDataset'))
 test_dataloader = val_dataloader

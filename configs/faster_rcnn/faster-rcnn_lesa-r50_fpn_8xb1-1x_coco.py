@@ -6,10 +6,4 @@ _base_ = [
 ]
 
 # 1333 x 800 keeping the aspect ratio: position tables for the longer side, lying or standing.
-model = dict(
-    backbone=dict(
-        type='LESA_ResNet',
-        input_size=(1333, 1333),
-        init_cfg=dict(checkpoint='checkpoints/lesa_resnet50_imagenet.pth'),
-    )
-)
+model = dict(backbone=dict(_base_.backbones.lesa_r50, input_size=(1333, 1333)))

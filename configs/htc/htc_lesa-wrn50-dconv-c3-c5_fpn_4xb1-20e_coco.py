@@ -5,11 +5,10 @@ default_hooks = _base_.lesa_hooks
 # 1333 x 800 keeping the aspect ratio: position tables for the longer side, lying or standing.
 model = dict(
     backbone=dict(
-        type='LESA_WRN',
+        _base_.backbones.lesa_wrn50,
         input_size=(1333, 1333),
         dcn=dict(type='DCN', deform_groups=1, fallback_on_stride=False),
         stage_with_dcn=(False, True, True, True),
-        init_cfg=dict(checkpoint='checkpoints/lesa_wrn50_imagenet.pth'),
     ),
     # What mmdet 3 does otherwise than the mmdet 2.11 of the paper: see docs/configs.md.
     roi_head=dict(type='LESA_HTCRoIHead', semantic_head=dict(loss_seg=dict(avg_non_ignore=True))),

@@ -1,10 +1,3 @@
 _base_ = './htc_lesa-wrn50-dconv-c3-c5_fpn_ms-512-2048-4xb1-20e_coco-1280.py'
 
-model = dict(
-    backbone=dict(
-        operator=None,
-        init_cfg=dict(
-            checkpoint='https://download.pytorch.org/models/wide_resnet50_2-95faca4d.pth'
-        ),
-    )
-)
+model = dict(backbone=_base_.backbones.wrn50)

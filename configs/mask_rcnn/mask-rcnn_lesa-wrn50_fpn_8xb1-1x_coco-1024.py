@@ -1,8 +1,3 @@
 _base_ = './mask-rcnn_lesa-r50_fpn_8xb1-1x_coco-1024.py'
 
-model = dict(
-    backbone=dict(
-        type='LESA_WRN',
-        init_cfg=dict(checkpoint='checkpoints/lesa_wrn50_imagenet.pth'),
-    )
-)
+model = dict(backbone=_base_.backbones.lesa_wrn50)

@@ -6,11 +6,5 @@ _base_ = [
 ]
 
 # 1333 x 800 keeping the aspect ratio: position tables for the longer side, lying or standing.
-model = dict(
-    backbone=dict(
-        type='LESA_ResNet',
-        input_size=(1333, 1333),
-        init_cfg=dict(checkpoint='checkpoints/lesa_resnet50_imagenet.pth'),
-    )
-)
+model = dict(backbone=dict(_base_.backbones.lesa_r50, input_size=(1333, 1333)))
 optim_wrapper = dict(optimizer=dict(lr=0.005))  # mmdet's 0.01 is for 16 images
