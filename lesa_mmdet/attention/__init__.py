@@ -1,4 +1,4 @@
-"""Exact self-attention over a 2D map, pure PyTorch: no mmcv, mmdet or mmengine here."""
+"""Exact attention over a 2D map. The code here imports only torch (and Triton on a GPU)."""
 
 from .decomposed.attend import BACKENDS, attend, available_backends
 from .decomposed.positions import fit_table, relative_logits
