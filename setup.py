@@ -52,6 +52,7 @@ setup(
         'pretrain': ['mmpretrain>=1.2.0,<2', 'torchvision'],
         'demo': ['matplotlib', 'opencv-python>=4', 'pycocotools'],
         'explore': ['gradio>=6,<7', 'matplotlib', 'opencv-python>=4', 'pycocotools'],
+        'logging': ['seaborn', 'tensorboard'],
         'docs': ['furo', 'myst-parser', 'sphinx>=8', 'sphinx-copybutton'],
         'dev': [
             'hypothesis',

@@ -4,7 +4,13 @@ from .backbones import LESA_WRN, ELSA_Swin, LESA_ResNet
 from .checkpoints import schemes
 from .configs import config_path
 from .datasets import CheckedCocoDataset
-from .engine.hooks import BackboneAutocastHook, EpochSeedHook, FiniteLossHook, TermWeightsHook
+from .engine.hooks import (
+    BackboneAutocastHook,
+    EpochSeedHook,
+    FiniteLossHook,
+    MaskMemoryHook,
+    TermWeightsHook,
+)
 from .layers import ELSA, LESA, AugmentedAttention, SelfAttention
 from .roi_heads import LESA_CascadeRoIHead, LESA_HTCRoIHead
 from .submission import CocoSubmission
@@ -24,6 +30,7 @@ __all__ = [
     'LESA_HTCRoIHead',
     'LESA_ResNet',
     'LESA_WRN',
+    'MaskMemoryHook',
     'SelfAttention',
     'TermWeightsHook',
     '__version__',

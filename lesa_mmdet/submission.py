@@ -213,7 +213,11 @@ def _find_result_problem(result: Any, task: str, coco: COCO) -> Optional[str]:
             return f'its bbox is {box}, but must be [x, y, width, height]'
         return None
     image = coco.imgs[result['image_id']]
-    return find_rle_problem(result['segmentation'], image['height'], image['width'])
+    mask = result['segmentation']
+    problem = find_rle_problem(mask, image['height'], image['width'])
+    if problem is None and isinstance(mask['counts'], list):
+        return 'its mask has a list of run lengths, but the server takes the text of pycocotools'
+    return problem
 
 
 def _are_finite(values: Any) -> bool:

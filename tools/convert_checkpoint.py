@@ -21,13 +21,12 @@ def main() -> None:
     check_exists(args.source, 'checkpoint', 'name one of the authors, or of a training')
     check_output(args.target, 'the file to write,', ('.pth', '.pt'))
     checkpoint = CheckpointLoader.load_checkpoint(args.source, map_location='cpu')
-    state_dict = next(
-        (checkpoint[key] for key in ('state_dict', 'net', 'model') if key in checkpoint), checkpoint
-    )
+    parts = checkpoint if isinstance(checkpoint, Mapping) else {}
+    state_dict = next((parts[key] for key in ('state_dict', 'net', 'model') if key in parts), parts)
     if not state_dict or not all(isinstance(value, torch.Tensor) for value in state_dict.values()):
+        found = list(parts) or type(checkpoint).__name__
         raise ValueError(
-            f"{args.source} has no weights under 'state_dict', 'net' or 'model', "
-            f'only {list(checkpoint)}'
+            f"{args.source} has no weights under 'state_dict', 'net' or 'model', only {found}"
         )
     converted = convert_official(state_dict)
     renamed = len(set(converted) - set(state_dict))

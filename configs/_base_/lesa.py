@@ -8,6 +8,7 @@ lesa_hooks = dict(
     # Mistakes that would show in the results alone, or not at all.
     num_classes=dict(type='NumClassCheckHook'),
     finite_loss=dict(type='FiniteLossHook'),
+    mask_memory=dict(type='MaskMemoryHook'),
     # All processes evaluate the statistics of batch norm that the checkpoint has, where it is
     # trained (with norm_eval they are constants).
     sync_buffers=dict(type='SyncBuffersHook'),

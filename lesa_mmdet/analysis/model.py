@@ -12,6 +12,7 @@ from torch import nn
 
 from ..configs import load_config
 from ..layers import Operator
+from ..mask_memory import guard_masks
 from ..preflight import TRAIN_HINT, check_exists
 from ..upstream import Bottleneck
 
@@ -62,6 +63,7 @@ def load_model(
             f'{checkpoint} does not go into the model of {cfg.filename}: {error}'
         ) from error
     model.cfg = cfg
+    guard_masks(model)
     return model
 
 

@@ -69,7 +69,7 @@ def adapt_state_dict(state_dict: MutableMapping[str, Any], prefix: str, backbone
     if problems:
         raise ValueError(
             f'the checkpoint does not fit {type(backbone).__name__}'
-            f'{_explain(operator, _operator_of(own), given)}, keys: {problems}'
+            f'{_explain(operator, _operator_of(own), given, own)}, keys: {problems}'
         )
     state_dict.update({prefix + key: value for key, value in given.items()})
 
@@ -193,10 +193,13 @@ def _compare(given: Mapping[str, Any], own: Mapping[str, Tensor]) -> str:
     )
 
 
-def _explain(operator: str, expected: str, given: Mapping[str, Any]) -> str:
+def _explain(operator: str, expected: str, given: Mapping[str, Any], own: Mapping[str, Any]) -> str:
     """What may be behind a checkpoint that does not fit, if anything is obvious."""
     if any(key.startswith('backbone.') for key in given):
         return ": to take its backbone alone, set prefix='backbone.' in init_cfg"
+    if not given.keys() & own.keys():
+        parts = sorted({key.partition('.')[0] for key in given})
+        return f': it has nothing of a backbone, only {", ".join(parts[:10]) or "no keys"}'
     return f': it looks like one of {operator}, not of {expected}' if operator != expected else ''
 
 

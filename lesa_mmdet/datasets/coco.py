@@ -262,7 +262,7 @@ def _has_mask(instance: dict) -> bool:
 
 def _explain(error: Exception) -> str:
     if isinstance(error, KeyError):
-        return f'an image, an annotation or a category has no {error.args[0]!r}'
+        return f'the file, or an entry in it, has no {error.args[0]!r}'
     return str(error) or f'no annotation file of COCO ({type(error).__name__})'
 
 

@@ -107,7 +107,10 @@ def _write_split(root, split, draw_image, classes, image_size, seeds):
         'licenses': [],
         'images': images,
         'annotations': annotations,
-        'categories': [{'id': i, 'name': name} for i, name in enumerate(classes, start=1)],
+        'categories': [
+            {'id': i, 'name': name, 'supercategory': 'shape'}
+            for i, name in enumerate(classes, start=1)
+        ],
     }
     _write_text(root / 'annotations' / f'{split}.json', json.dumps(coco))
 

@@ -34,7 +34,11 @@ class Problem(Enum):
         True,
     )
     BOX_BROKEN = 'box broken', 'does not start', True
-    BOX_OF_CORNERS = 'box of two corners', 'learns wrong boxes: they are x, y, width, height', True
+    BOX_OF_CORNERS = (
+        'box of two corners',
+        'does not start if most are, or learns wrong ones',
+        True,
+    )
     MASK_BROKEN = 'mask broken', 'stops, or learns nonsense', True
     IMAGE_MISSING = 'image missing', 'stops, unless skip_unreadable is set', True
     IMAGE_UNREADABLE = 'image unreadable', 'stops, unless skip_unreadable is set', True

@@ -21,14 +21,17 @@ from pathlib import Path
 from typing import Any, Optional
 
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import save_checkpoint
 
 from lesa_mmdet.datasets.shapes import generate
+from lesa_mmdet.upstream import MODELS
 
 from helpers.configs import shrink
 from helpers.paths import ROOT
 
 DEMO = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
-TIMEOUT = 120  # seconds
+TIMEOUT = 300  # seconds
 PRELOAD = ['lesa_mmdet', 'mmdet.apis', 'matplotlib.figure', 'helpers.bad_input']
 
 
@@ -89,6 +92,15 @@ class Place:
         path = self.folder / 'config.py'
         cfg.dump(path)
         return path
+
+    def checkpoint(self, config: Path) -> Path:
+        """Random weights of a config's detector, as a training saves them."""
+        cfg = Config.fromfile(config)
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            state_dict = MODELS.build(cfg.model).state_dict()
+        meta = dict(dataset_meta=dict(cfg.metainfo))
+        save_checkpoint(dict(meta=meta, state_dict=state_dict), str(self.folder / 'random.pth'))
+        return self.folder / 'random.pth'
 
 
 @dataclass

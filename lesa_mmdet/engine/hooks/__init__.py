@@ -3,6 +3,13 @@
 from .autocast import BackboneAutocastHook
 from .epoch_seed import EpochSeedHook
 from .finite_loss import FiniteLossHook
+from .mask_memory import MaskMemoryHook
 from .term_weights import TermWeightsHook
 
-__all__ = ['BackboneAutocastHook', 'EpochSeedHook', 'FiniteLossHook', 'TermWeightsHook']
+__all__ = [
+    'BackboneAutocastHook',
+    'EpochSeedHook',
+    'FiniteLossHook',
+    'MaskMemoryHook',
+    'TermWeightsHook',
+]

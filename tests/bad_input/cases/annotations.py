@@ -1,10 +1,10 @@
 """Annotation files of one's own: what a training and an evaluation say, and check_dataset."""
 
 import torch
-from mmdet.registry import MODELS
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmdet.structures import DetDataSample
 from PIL import Image
+
+from lesa_mmdet.analysis.model import load_model
 
 from helpers.bad_input import Case
 
@@ -27,7 +27,7 @@ def tested(name, sentence, change=None, configured=None):
     def do(place):
         place.data(change, split='val')
         config = place.config(configured)
-        return ['tools/test.py', config, random_weights(place, config)]
+        return ['tools/test.py', config, place.checkpoint(config)]
 
     return Case(f'test: {name}', sentence, do)
 
@@ -42,15 +42,6 @@ def checked(name, sentence, change=None, *arguments, files=lambda root: None, co
         return ['tools/check_dataset.py', root, *split, *arguments]
 
     return Case(f'check: {name}', sentence, do, code)
-
-
-def random_weights(place, config):
-    """A checkpoint that fits a config."""
-    init_default_scope('mmdet')
-    model = MODELS.build(Config.fromfile(config).model)
-    meta = dict(dataset_meta=dict(classes=CLASSES))
-    torch.save(dict(meta=meta, state_dict=model.state_dict()), place / 'random.pth')
-    return place / 'random.pth'
 
 
 def every(**changes):
@@ -110,7 +101,22 @@ FILE = r'^error: .*data/annotations/instances_train\.json: '
 VAL_FILE = r'^error: .*data/annotations/instances_val\.json: '
 HAS = r'it has 6 categories \(circle, square, .*\), but metainfo\.classes asks for '
 
+
+def detect_in_a_huge_image(place):
+    """The tiny detector, given an image of 40 gigapixels that was scaled down for it."""
+    place.data()
+    model = load_model(place.config(), place.checkpoint(place / 'config.py'))
+    image = DetDataSample(metainfo=dict(ori_shape=(200_000, 200_000), img_path='huge.tif'))
+    model(torch.rand(1, 3, 64, 64), [image], mode='predict')
+
+
 CASES = [
+    Case(
+        'test: masks at the size of a huge image',
+        r'MemoryError: huge\.tif is 200000 x 200000: the masks of 32 detections take up to .* GiB '
+        r'at that size, and .* GiB of memory are free; lower model\.test_cfg\.rcnn\.max_per_img',
+        detect_in_a_huge_image,
+    ),
     trained(
         'a class that the file has not',
         FILE + HAS + r'6 \(circle, sqare, ',
@@ -189,7 +195,7 @@ CASES = [
     trained('no area', FILE + r'annotation 1 of image 1 has no area', without('area')),
     trained('no box', FILE + r'annotation 1 of image 1 has no bbox', without('bbox')),
     trained(
-        'no category', FILE + r'annotation 1 of image 1 has no category_id', without('category_id')
+        'no category', FILE + r".* an entry in it, has no 'category_id'", without('category_id')
     ),
     trained('no file name', FILE + r".*has no 'file_name'", without('file_name', 'images')),
     trained('no height', FILE + r".*has no 'height'", without('height', 'images')),
@@ -252,7 +258,7 @@ CASES = [
     ),
     Case(
         'train: an image that is damaged',
-        r'^error: .*shapes_00000\d\.jpg cannot be read: .* skip_unreadable=True',
+        r'^error: .*shapes_00000\d\.jpg cannot be read: .*skip_unreadable=True',
         lambda place: (
             [path.write_bytes(b'<html>') for path in (place.data() / 'train').glob('*.jpg')],
             ['tools/train.py', place.config()],
@@ -260,7 +266,7 @@ CASES = [
     ),
     Case(
         'train: an image that is missing, found by a worker',
-        r'^error: .*shapes_00000\d\.jpg cannot be read: .* skip_unreadable=True',
+        r'^error: .*shapes_00000\d\.jpg cannot be read: .*skip_unreadable=True',
         lambda place: (
             [path.unlink() for path in (place.data() / 'train').glob('*.jpg')],
             [

@@ -2,8 +2,9 @@
 
 import json
 
+import numpy as np
 import torch
-from bad_input.cases.annotations import random_weights
+from pycocotools import mask as coco_mask
 
 from lesa_mmdet.datasets.shapes import generate
 from lesa_mmdet.submission import CocoSubmission, pack
@@ -33,7 +34,7 @@ def with_model(name, sentence, make, code=1):
     def do(place):
         root = place.data()
         config = place.config()
-        return make(place, config, random_weights(place, config), root / 'val')
+        return make(place, config, place.checkpoint(config), root / 'val')
 
     return Case(name, sentence, do, code)
 
@@ -63,7 +64,8 @@ def submission(place, *files):
     images = [{'id': 1, 'file_name': '1.jpg', 'height': 4, 'width': 4}]
     content = {'images': images, 'categories': [{'id': 1, 'name': 'circle'}]}
     place.write('annotations/image_info_test-dev2017.json', json.dumps(content))
-    mask = {'size': [4, 4], 'counts': [4, 8, 4]}
+    mask = coco_mask.encode(np.eye(4, dtype=np.uint8, order='F'))
+    mask = {'size': [4, 4], 'counts': mask['counts'].decode()}
     results = [{'image_id': 1, 'category_id': 1, 'score': 0.5, 'bbox': [0, 0, 2, 2]}]
     for kind in files:
         found = [{**results[0], 'segmentation': mask}] if kind == 'segm' else results
@@ -297,7 +299,7 @@ CASES = [
     ),
     Case(
         'convert: a file without weights',
-        r"^error: .*has no weights under 'net' or 'state_dict', only \['epoch'\]",
+        r"^error: .*has no weights under .*'net'.*, only \['epoch'\]",
         lambda place: [CONVERT, saved(place, dict(epoch=3)), place / 'x.pth'],
     ),
     Case(

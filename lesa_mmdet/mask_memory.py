@@ -1,0 +1,59 @@
+"""Masks of whole images: what they take, said before it takes all memory there is."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+# Bytes a pixel beside the masks, one byte each: one mask's grid of coordinates and its samples.
+PASTING = 24
+
+
+def guard_masks(model: nn.Module) -> Any:
+    """Let a detector refuse images whose masks do not fit into memory.
+
+    mmdet pastes the masks of all detections of an image at its full size, whatever size the
+    detector sees.
+
+    Args:
+        model (nn.Module): Detector or any other model, which stays as it is.
+
+    Returns:
+        Any: Handle of a hook, with ``remove``.
+    """
+    return model.register_forward_pre_hook(_check, with_kwargs=True)
+
+
+def _check(model: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    names = ('inputs', 'data_samples', 'mode')
+    given = {**dict(zip(names, args)), **kwargs}
+    head = getattr(model, 'roi_head', None)
+    if given.get('mode') != 'predict' or not getattr(head, 'with_mask', False):
+        return
+    device = next(model.parameters()).device
+    for sample in given.get('data_samples') or ():
+        height, width = sample.ori_shape[:2]
+        number = head.test_cfg.max_per_img
+        needed, free = height * width * (number + PASTING), free_memory(device)
+        if needed > free:
+            raise MemoryError(
+                f'{sample.get("img_path", "an image")} is {width} x {height}: the masks of '
+                f'{number} detections take up to {needed / 2**30:.1f} GiB at that size, and '
+                f'{free / 2**30:.1f} GiB of memory are free; lower '
+                'model.test_cfg.rcnn.max_per_img, or make the image smaller'
+            )
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes that are free on the machine and, if it is a GPU, on the device; inf if unknown."""
+    meminfo = Path('/proc/meminfo')
+    free = math.inf
+    if meminfo.is_file():
+        lines = dict(line.split(':') for line in meminfo.read_text().splitlines())
+        free = 1024 * int(lines['MemAvailable'].split()[0])
+    if device.type == 'cuda':
+        free = min(free, torch.cuda.mem_get_info(device)[0])
+    return free

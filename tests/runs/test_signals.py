@@ -1,0 +1,129 @@
+"""SIGTERM and Ctrl-C end every launcher with all that it has started, workers included."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lesa_mmdet.datasets.shapes import generate
+
+from helpers.bad_input import Place
+from helpers.paths import ROOT
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path('/proc/self/stat').exists(), reason='processes are found in /proc'),
+]
+
+GRACE = 10  # seconds until nothing may be left
+STARTED = 600
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+def of_session(session):
+    """Ids and names of the processes of a session; dead ones that wait for their parent aside."""
+    found = {}
+    for stat in Path('/proc').glob('[0-9]*/stat'):
+        try:
+            name, _, fields = stat.read_text().rpartition(')')
+        except OSError:
+            continue
+        state, _, _, of = fields.split()[:4]
+        if int(of) == session and state != 'Z':
+            found[int(stat.parent.name)] = name
+    return found
+
+
+def interrupt(command, number, sign, workers, log):
+    """Start a command, signal it once it is at work, and say what is left after a while.
+
+    Ctrl-C goes to all processes of a terminal, SIGTERM to the one that was started.
+    """
+    path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = str(probe.getsockname()[1])
+    env = {**os.environ, 'PATH': path, 'OMP_NUM_THREADS': '1', 'PORT': port}
+    with log.open('w') as out:
+        process = subprocess.Popen(
+            list(map(str, command)), cwd=ROOT, env=env, stdout=out, stderr=out,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + STARTED
+        while sign not in log.read_text() or len(of_session(process.pid)) < workers:
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+            time.sleep(0.2)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        deadline = time.monotonic() + GRACE
+        while of_session(process.pid) and time.monotonic() < deadline:
+            process.poll()
+            time.sleep(0.1)
+        return of_session(process.pid), process.wait(1)
+    finally:
+        for pid in of_session(process.pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def long_training(cfg):
+    """Epochs without end, whose images two workers read, logged one by one."""
+    cfg.train_cfg.max_epochs = 10_000
+    cfg.default_hooks.logger.interval = 1
+    cfg.default_hooks.checkpoint.interval = 10_000
+    cfg.train_cfg.val_interval = 10_000
+    cfg.train_dataloader.dataset = dict(
+        type='RepeatDataset', times=10_000, dataset=cfg.train_dataloader.dataset
+    )
+    cfg.train_dataloader.num_workers = 2
+
+
+def long_test(cfg):
+    """Test images without end."""
+    cfg.default_hooks.logger.interval = 1
+    cfg.test_dataloader.dataset = dict(
+        type='RepeatDataset', times=10_000, dataset=cfg.test_dataloader.dataset
+    )
+    cfg.test_dataloader.num_workers = 2
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize('launcher', ['train', 'dist_train', 'slurm_train', 'test', 'dist_test'])
+def test_launchers(launcher, number, place, tmp_path, monkeypatch):
+    place.data()
+    config = place.config(long_test if 'test' in launcher else long_training)
+    files = [config, place.checkpoint(config)] if 'test' in launcher else [config]
+    if launcher == 'slurm_train':  # srun passes signals on; here it becomes what it starts
+        srun = place.write('bin/srun', '#!/bin/bash\nwhile [ "$1" != python ]; do shift; done\n'
+                           'export SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_LOCALID=0\n'
+                           'exec "${@/--launcher=slurm/--launcher=none}"\n')  # fmt: skip
+        srun.chmod(0o755)
+        monkeypatch.setenv('PATH', f'{srun.parent}{os.pathsep}{os.environ["PATH"]}')
+        command, processes = ['tools/slurm_train.sh', 'gpu', 'job', *files, place / 'work'], 3
+    elif launcher.startswith('dist'):
+        command, processes = [f'tools/{launcher}.sh', *files, 2], 7
+    else:
+        command, processes = [sys.executable, f'tools/{launcher}.py', *files], 3
+    sign = 'Epoch(test)' if 'test' in launcher else 'Epoch(train)'
+    left, code = interrupt(command, number, sign, processes, tmp_path / 'log.txt')
+    assert left == {} and code != 0
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_demo(number, tmp_path):
+    generate(ROOT / 'data' / 'shapes')
+    options = ['--cfg-options', 'default_hooks.logger.interval=1']
+    command = [sys.executable, 'tools/demo.py', '--work-dir', tmp_path / 'demo', *options]
+    left, code = interrupt(command, number, 'Epoch(train)', 4, tmp_path / 'log.txt')
+    assert left == {} and code != 0
