@@ -14,18 +14,19 @@ from mmengine.config import Config
 from mmengine.fileio import load
 from mmengine.registry import init_default_scope
 
-from lesa_mmdet.analysis.complexity import count_classifier, count_detector
+from lesa_mmdet.analysis.complexity import count_classifier, count_detector, operator_of
 from lesa_mmdet.command import command
 
 ROOT = Path(__file__).parents[1]
 BEGIN = '<!-- written by tools/model_table.py --write -->\n\n'
 END = '\n<!-- end of the table -->\n'
 OPERATORS = {
+    'ELSA': 'ELSA',
     'LESA': 'LESA',
     'SelfAttention': 'self-attention',
     'AugmentedAttention': 'attention augmentation',
-    None: 'convolution',
 }
+SWINS = {(96, 6): 'Swin-T', (96, 18): 'Swin-S', (128, 18): 'Swin-B'}  # width, depth of stage 3
 
 
 @command
@@ -101,7 +102,7 @@ def analyze(entry: dict) -> dict:
     common = dict(
         name=entry['Name'],
         config=entry['Config'],
-        backbone='WRN50' if backbone.type == 'LESA_WRN' else 'R50',
+        backbone=name_backbone(backbone),
         operator=name_operator(backbone),
         deformable=bool(backbone.get('dcn')),
         epochs=entry['Metadata']['Epochs'],
@@ -126,13 +127,22 @@ def analyze(entry: dict) -> dict:
     )
 
 
+def name_backbone(backbone: dict) -> str:
+    """The backbone in a word."""
+    if 'Swin' in backbone.type:
+        width, depths = backbone.get('embed_dims', 96), backbone.get('depths', (2, 2, 6, 2))
+        return SWINS[width, depths[2]]
+    return 'WRN50' if backbone.type == 'LESA_WRN' else 'R50'
+
+
 def name_operator(backbone: dict) -> str:
     """The operator in words: which, and what is not its default."""
-    operator = backbone.get('operator', dict(type='LESA'))
-    name = OPERATORS[operator and operator['type']]
-    static = 'static ' if operator and operator.get('fusion') == 'static' else ''
-    position = operator and operator.get('position')
-    return static + name + (f', {position}' if position else '')
+    operator = operator_of(backbone)
+    if operator is None:
+        return 'windows' if 'Swin' in backbone.type else 'convolution'
+    static = 'static ' if operator.get('fusion') == 'static' else ''
+    position = operator.get('position')
+    return static + OPERATORS[operator['type']] + (f', {position}' if position else '')
 
 
 def read_results(entry: dict, dataset: str) -> list[float]:

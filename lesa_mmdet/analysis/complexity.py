@@ -13,6 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..upstream import MODELS
 
+DEFAULT_OPERATORS = {
+    'LESA_ResNet': dict(type='LESA'),
+    'LESA_WRN': dict(type='LESA'),
+    'ELSA_Swin': dict(type='ELSA'),
+}
 POSITION_TABLES = ('context.height', 'context.width', 'context.relative')
 
 
@@ -37,7 +42,7 @@ def count_detector(model: dict, image_size: tuple[int, int]) -> dict[str, int]:
     divisor = model.data_preprocessor.pad_size_divisor
     image_size = (-(-length // divisor) * divisor for length in image_size)
     with torch.device('meta'), torch.no_grad():
-        detector = MODELS.build(model).eval()
+        detector = build_without_values(model, model.backbone)
         with flop_counter() as counter:
             maps = detector.backbone(torch.empty(1, 3, *image_size))
             backbone_flops = counter.get_total_flops()
@@ -82,8 +87,7 @@ def count_classifier(model: dict, image_size: Optional[tuple[int, int]] = None) 
     choose_countable(backbone)
     image_size = image_size or backbone.input_size
     with torch.device('meta'), torch.no_grad(), flop_counter() as counter:
-        backbone = MODELS.build(backbone)
-        backbone.eval()
+        backbone = build_without_values(backbone, backbone)
         fc = nn.Linear(head.in_channels, head.num_classes)
         fc(backbone(torch.empty(1, 3, *image_size))[-1].mean((2, 3)))
     parameters = parameter_count(nn.ModuleList((backbone, fc)))
@@ -99,9 +103,23 @@ def choose_countable(backbone: dict) -> None:
     """Have a backbone's config built of what :func:`flop_counter` can count, in place."""
     if backbone.get('dcn'):
         backbone.dcn.type = 'ShapeOnlyDCN'
-    operator = backbone.get('operator', dict(type='LESA'))
-    if operator and operator.get('position') != 'flattened':
+    operator = operator_of(backbone)
+    if operator and operator['type'] != 'ELSA' and operator.get('position') != 'flattened':
         backbone.operator = dict(operator, backend='chunked')
+
+
+def operator_of(backbone: dict) -> Optional[dict]:
+    """The config of a backbone's operator, or None."""
+    return backbone.get('operator', DEFAULT_OPERATORS.get(backbone['type']))
+
+
+def build_without_values(model: dict, backbone: dict) -> nn.Module:
+    """Build a model on the meta device, in evaluation mode."""
+    # mmdet's Swin reads its drop path rates out of a tensor.
+    with torch.device('cpu' if 'Swin' in backbone['type'] else 'meta'):
+        built = MODELS.build(model).to('meta')
+    built.eval()
+    return built
 
 
 def flop_counter() -> FlopCounterMode:
@@ -110,6 +128,7 @@ def flop_counter() -> FlopCounterMode:
         display=False,
         custom_mapping={
             torch.ops.lesa_mmdet.attend_chunked: attention_flops,
+            torch.ops.lesa_mmdet.attend_shifted: neighborhood_flops,
             torch.ops.aten.grid_sampler_2d: sampling_flops,
         },
     )
@@ -119,6 +138,13 @@ def attention_flops(q: tuple, k: tuple, v: tuple, row: tuple, col: tuple, **_) -
     """Two products: queries with keys, weights with values. Shapes as of ``attend``."""
     batch, heads, places, key_dim = q
     return 2 * batch * heads * places**2 * (key_dim + v[-1])
+
+
+def neighborhood_flops(
+    v: tuple, weights: tuple, mul: Optional[tuple], add: Optional[tuple], *_, **__
+) -> int:
+    """A product of value and weight for each neighbour, and one with its fixed weight."""
+    return 2 * torch.Size(v).numel() * weights[2] * (1 if add is None else 2)
 
 
 def sampling_flops(x: tuple, grid: tuple, *_, out_shape: tuple, **__) -> int:
