@@ -111,6 +111,10 @@ class ELSA_Swin(SwinTransformer):
         super().train(mode)
         return self  # mmdet's returns None
 
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map images (B, 3, H, W) to the maps of the stages in ``out_indices``."""
+        return tuple(super().forward(x))  # mmdet's is a list, which mmpretrain's necks refuse
+
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         """Take the authors' checkpoints as they are, and none that does not fit."""
         adapt_state_dict(state_dict, prefix, self)

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 import lesa_mmdet  # noqa: F401
 
-from helpers.configs import NAMES, OTHERS, RELEASED, load, shrink
+from helpers.configs import NAMES, OTHERS, RELEASED, SWINS, load, shrink
 from helpers.training import start_residuals, step_by_hand
 
 every_config = pytest.mark.parametrize('name', NAMES)
@@ -162,7 +162,9 @@ def test_rebuilds_from_its_own_dump(name, tmp_path):
     cfg.dump(tmp_path / 'dumped.py')
     dumped = Config.fromfile(tmp_path / 'dumped.py')
     assert dumped.to_dict() == cfg.to_dict()
-    with torch.device('meta'):
+    if name in SWINS:  # mmdet's Swin does not build on the meta device
+        cfg, dumped = shrink(cfg), shrink(dumped)
+    with torch.device('cpu' if name in SWINS else 'meta'):
         models = [MODELS.build(copy.deepcopy(part.model)) for part in (cfg, dumped)]
     first, second = (
         {key: value.shape for key, value in model.state_dict().items()} for model in models

@@ -8,7 +8,7 @@ import lesa_mmdet  # noqa: F401
 
 from helpers.configs import NAMES, load
 
-MULTI_SCALE = [name for name in NAMES if '_ms-' in name]
+MULTI_SCALE = [name for name in NAMES if '_ms-512' in name]
 COUNT = 300
 
 

@@ -5,7 +5,8 @@ from mmengine.config import Config
 from helpers.paths import ROOT
 
 CONFIGS = sorted(ROOT.glob('configs/imagenet/*.py'))
-NAMES = [path.stem for path in CONFIGS]
+NAMES = [path.stem for path in CONFIGS if 'swin' not in path.stem]  # ResNets
+SWINS = [path.stem for path in CONFIGS if 'swin' in path.stem]
 
 BASE_CHANNELS = 16  # a quarter
 IMAGE_SIZE = 64
@@ -14,7 +15,7 @@ CLASSES = ('blue', 'green', 'red')
 
 def load(name):
     """Config of a name."""
-    return Config.fromfile(CONFIGS[NAMES.index(name)])
+    return Config.fromfile(ROOT / f'configs/imagenet/{name}.py')
 
 
 def options(root):

@@ -15,7 +15,10 @@ OTHERS = {
         'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py'
     ),
 }
-RELEASED = [name for name in NAMES if 'coco' in name and name not in OTHERS]  # the paper's recipe
+SWINS = [path.stem for path in CONFIGS if path.parent.name == 'elsa']
+RELEASED = [  # the recipe of LESA's paper
+    name for name in NAMES if 'coco' in name and name not in (*OTHERS, *SWINS)
+]
 
 BASE_CHANNELS = 8
 IMAGE_SIZE = 200  # about
@@ -54,9 +57,16 @@ def shrink(cfg):
                 part[key] = 1 if cfg.model.type == 'DINO' else 3
             elif key == 'num_queries':
                 part[key] = PROPOSALS
-    backbone.update(base_channels=BASE_CHANNELS, init_cfg=None)
-    image_factor = max(1, backbone.input_size[0] // IMAGE_SIZE)
-    backbone.input_size = tuple(length // image_factor for length in backbone.input_size)
+    backbone.init_cfg = None
+    if 'Swin' in backbone.type:
+        image_factor = 1333 // IMAGE_SIZE
+        # Without drop path, which by chance leaves a block without a gradient.
+        backbone.update(embed_dims=24, depths=(1, 1, 2, 1), drop_path_rate=0.0)
+        cfg.model.neck.in_channels = [24, 48, 96, 192]
+    else:
+        backbone.base_channels = BASE_CHANNELS
+        image_factor = max(1, backbone.input_size[0] // IMAGE_SIZE)
+        backbone.input_size = tuple(length // image_factor for length in backbone.input_size)
     for part in dicts((cfg.model.get('train_cfg'), cfg.model.test_cfg)):
         part.update({key: PROPOSALS for key in ('nms_pre', 'max_per_img', 'num') if key in part})
         if 'score_thr' in part:

@@ -7,10 +7,10 @@ from mmengine.config import Config
 
 from lesa_mmdet import preflight
 
-from helpers.classifiers import CLASSES, CONFIGS, NAMES, load
+from helpers.classifiers import CLASSES, load
 from helpers.paths import ROOT
 
-CONFIG = CONFIGS[NAMES.index('lesa-resnet50_4xb32_in1k')]
+CONFIG = ROOT / 'configs' / 'imagenet' / 'lesa-resnet50_4xb32_in1k.py'
 
 
 @pytest.fixture

@@ -31,6 +31,29 @@ RESULTS = {  # the paper's Tables 3 and 4
     'htc_wrn50-dconv-c3-c5_fpn_4xb1-20e_coco-1280': [48.5, 42.8],
     'htc_lesa-wrn50-dconv-c3-c5_fpn_4xb1-20e_coco-1280': [50.1, 43.9, 50.5, 44.4],
 }
+ELSA_RESULTS = {  # its authors' model zoo, and for comparison Swin's repository
+    'mask-rcnn_swin-t_fpn_8xb2-ms-crop-1x_coco': [43.7, 39.8],
+    'mask-rcnn_swin-t_fpn_8xb2-ms-crop-3x_coco': [46.0, 41.6],
+    'mask-rcnn_swin-s_fpn_8xb2-ms-crop-3x_coco': [48.5, 43.3],
+    'mask-rcnn_elsa-swin-t_fpn_8xb2-ms-crop-1x_coco': [45.7, 41.1],
+    'mask-rcnn_elsa-swin-t_fpn_8xb2-ms-crop-3x_coco': [47.5, 42.7],
+    'mask-rcnn_elsa-swin-s_fpn_8xb2-ms-crop-1x_coco': [48.3, 43.0],
+    'mask-rcnn_elsa-swin-s_fpn_8xb2-ms-crop-3x_coco': [49.2, 43.6],
+    'cascade-mask-rcnn_elsa-swin-t_fpn_8xb2-ms-crop-1x_coco': [49.8, 43.0],
+    'cascade-mask-rcnn_elsa-swin-t_fpn_8xb2-ms-crop-3x_coco': [51.0, 44.2],
+    'cascade-mask-rcnn_elsa-swin-s_fpn_8xb2-ms-crop-1x_coco': [51.6, 44.4],
+    'cascade-mask-rcnn_elsa-swin-s_fpn_8xb2-ms-crop-3x_coco': [52.3, 45.2],
+}
+ELSA_CLASSIFIERS = {  # parameters, billions of multiply-adds, and the model zoo's top-1
+    'elsa-swin-tiny': (29_140_978, 4.77, 82.7),
+    'elsa-swin-small': (52_874_626, 9.56, 83.5),
+    'elsa-swin-base': (92_682_464, 16.66, 84.0),
+}
+SOURCES = (
+    'arXiv 2107.05637, Table ',
+    'arXiv 2112.12786, model zoo',
+    'arXiv 2103.14030, repository',
+)
 PAPER = {  # its Tables 2 and 6: millions of parameters, WRN50 with attention without tables
     'resnet50': (25.56, 76.13, 92.86),
     'sa-resnet50': (18.06, 78.69, 94.22),
@@ -92,13 +115,16 @@ def test_index_has_every_config_once():
             assert model['Metadata']['Epochs'] == (epochs or 50)
             assert 'Weights' not in model  # there are none to download
             for result in model.get('Results', ()):
-                assert result['Source'].startswith('arXiv 2107.05637, Table ')
+                assert result['Source'].startswith(SOURCES)
     assert sorted(listed) == CONFIGS
 
 
 def test_results_are_the_papers(rows):
     results = {row['name']: row['paper_val'] + row['paper_test_dev'] for row in rows}
-    assert {name: result for name, result in results.items() if result} == RESULTS
+    assert {name: result for name, result in results.items() if result} == {
+        **RESULTS,
+        **ELSA_RESULTS,
+    }
 
 
 def test_documents_are_current(tool, all_rows):
@@ -146,9 +172,27 @@ def test_classifiers_have_the_parameters_of_the_paper(classifiers):
     assert classifiers['lesa-wrn50']['parameters'] == 61_145_896
 
 
+def test_elsas_classifiers_have_the_parameters_and_operations_of_the_authors(classifiers):
+    for name, (parameters, flops, _) in ELSA_CLASSIFIERS.items():
+        assert classifiers[name]['parameters'] == parameters
+        assert round(classifiers[name]['flops'] / 1e9, 2) == flops
+
+
+def test_elsas_detectors_have_the_parameters_of_the_authors(rows):
+    parameters = {row['name'].partition('_fpn')[0]: row['parameters'] / 1e6 for row in rows}
+    for name, expected in (
+        ('mask-rcnn_elsa-swin-t', 48.65),
+        ('mask-rcnn_elsa-swin-s', 72.38),
+        ('cascade-mask-rcnn_elsa-swin-t', 86.48),
+        ('cascade-mask-rcnn_elsa-swin-s', 110.22),
+    ):
+        assert round(parameters[name], 2) == expected
+
+
 def test_results_of_classifiers_are_the_papers(classifiers):
     results = {name: tuple(row['paper_top']) for name, row in classifiers.items()}
     expected = {name: tuple(results) for name, (_, *results) in PAPER.items()}
+    expected.update({name: (top_1,) for name, (*_, top_1) in ELSA_CLASSIFIERS.items()})
     assert {name: result for name, result in results.items() if result} == expected
 
 

@@ -6,11 +6,11 @@ from typing import Callable, Optional
 import torch
 from torch import Tensor
 
-from ..support import dense_refuses
+from ..support import DTYPES, dense_refuses, names_of, triton_lacks, triton_refuses
 from .reference import attend_neighborhood_reference
 from .shifted import attend_shifted
 
-# Backends of every device; 'triton' joins them on a GPU.
+# Backends of every device. 'triton' joins them where there is a GPU that it can use.
 NEIGHBORHOOD_BACKENDS = {'reference': attend_neighborhood_reference, 'shifted': attend_shifted}
 
 
@@ -43,36 +43,61 @@ def attend_neighborhood(
         products and sums are computed in float32 or wider.
 
     Raises:
-        ValueError: If the backend is unknown or needs another device, or if shapes, dtypes or
-            devices do not belong together.
+        ValueError: If the backend is unknown or cannot take these tensors
+            (:mod:`lesa_mmdet.attention.support`), or if shapes, dtypes or devices do not belong
+            together.
         MemoryError: If the backend 'reference' needs more memory than the device has.
     """
-    _check(dict(v=v, weights=weights, mul=mul, add=add), dilation)
-    backends = available_neighborhood_backends(v.device)
+    inputs = (v, weights, mul, add)
+    _check(*inputs, dilation)
     if backend == 'auto':
-        backend = _choose(v, backends)
-    if backend not in backends:
-        problem = 'needs a GPU and the package triton' if backend == 'triton' else 'is unknown'
-        raise ValueError(
-            f'attention backend {backend!r} {problem}; available: auto, {", ".join(backends)}'
-        )
-    if backend == 'reference':
-        _check_memory(v, weights)
-    return backends[backend](v, weights, mul, add, dilation)
+        backend = _choose(*inputs)
+    backends = {**NEIGHBORHOOD_BACKENDS, 'triton': _attend_triton}
+    refusal = _refusal(backend, *inputs) if backend in backends else 'is unknown'
+    if refusal:
+        available = ('auto', *available_neighborhood_backends(v.device))
+        others = [name for name in available if name != backend]
+        error = MemoryError if backend == 'reference' else ValueError
+        raise error(f'attention backend {backend!r} {refusal}; available: {", ".join(others)}')
+    return backends[backend](*inputs, dilation)
 
 
 def available_neighborhood_backends(device: torch.device) -> dict[str, Callable[..., Tensor]]:
     """The backends for tensors on a device, by name."""
-    return NEIGHBORHOOD_BACKENDS
+    if triton_lacks(device):
+        return NEIGHBORHOOD_BACKENDS
+    return {**NEIGHBORHOOD_BACKENDS, 'triton': _attend_triton}
 
 
-def _choose(v: Tensor, backends: dict) -> str:
+def _attend_triton(*inputs) -> Tensor:
+    from .triton import attend_neighborhood_triton  # only now: most machines have no triton
+
+    return attend_neighborhood_triton(*inputs)
+
+
+def _choose(v: Tensor, *others: Optional[Tensor]) -> str:
     if torch.onnx.is_in_onnx_export():
         return 'reference'  # the only one made of ONNX's own operators
+    if v.device.type == 'cuda' and not _refusal('triton', v, *others):
+        return 'triton'
     return 'shifted'
 
 
-def _check(tensors: dict[str, Optional[Tensor]], dilation: int) -> None:
+def _refusal(backend: str, v: Tensor, weights: Tensor, *_: Optional[Tensor]) -> Optional[str]:
+    """What keeps a backend from an operation."""
+    if backend == 'triton':
+        of_heads = v.unflatten(1, (weights.shape[1], -1))
+        return triton_refuses(of_heads, weights, channels=of_heads.shape[2])
+    if backend == 'reference':
+        what = f'{weights.shape[2]} neighbours of values {tuple(v.shape)}'
+        return dense_refuses(v, v.numel() * weights.shape[2], what)
+    return None
+
+
+def _check(
+    v: Tensor, weights: Tensor, mul: Optional[Tensor], add: Optional[Tensor], dilation: int
+) -> None:
+    tensors = dict(v=v, weights=weights, mul=mul, add=add)
     tensors = {name: x for name, x in tensors.items() if x is not None}
     v, weights, *matrices = (tuple(x.shape) for x in tensors.values())
     size = math.isqrt(weights[2]) if len(weights) == 5 else 0
@@ -97,17 +122,7 @@ def _check(tensors: dict[str, Optional[Tensor]], dilation: int) -> None:
             f'got {", ".join(f"{name} {device}" for name, device in devices.items())}'
         )
     for name, x in tensors.items():
-        if not x.is_floating_point():
-            raise ValueError(f'{name} has to be floating point, got {x.dtype}')
+        if x.dtype not in DTYPES:
+            raise ValueError(f'{name} has to be {names_of(DTYPES)}, got {x.dtype}')
     if dilation < 1:
         raise ValueError(f'dilation has to be 1 or more, got {dilation}')
-
-
-def _check_memory(v: Tensor, weights: Tensor) -> None:
-    what = f'{weights.shape[2]} neighbours of values {tuple(v.shape)}'
-    refusal = dense_refuses(v, v.numel() * weights.shape[2], what)
-    if refusal:
-        raise MemoryError(
-            f"attention backend 'reference' {refusal}; "
-            "backend 'shifted' computes the same within a few MiB"
-        )

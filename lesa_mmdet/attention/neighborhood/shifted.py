@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..gradients import differentiable_once
 from ..precision import without_autocast
-from .window import neighbours
+from .window import ARGUMENTS, empty_gradients, empty_output, neighbours
 
 # Values of one block in bytes: on a CPU what the caches hold of them beside their output, on a GPU
 # what a launch is worth.
@@ -159,32 +159,12 @@ def _like(x: Tensor, scratch: Tensor) -> Tensor:
     return scratch.flatten()[: x.numel()].view(x.shape)
 
 
-def _empty_output(v: Tensor, *_) -> Tensor:
-    return torch.empty_like(v)
-
-
-def _empty_gradients(
-    grad_out: Tensor,
-    v: Tensor,
-    weights: Tensor,
-    mul: Optional[Tensor],
-    add: Optional[Tensor],
-    dilation: int,
-    needed: list[bool],
-) -> tuple[Tensor, ...]:
-    needed = needed[0], *3 * [any(needed[1:])]
-    return tuple(
-        torch.empty_like(x) if need and x is not None else grad_out.new_empty(0)
-        for x, need in zip((grad_out, weights, mul, add), needed)
-    )
-
-
 attend_shifted = differentiable_once(
     'shifted',
     'attend_shifted',
-    'Tensor v, Tensor weights, Tensor? mul, Tensor? add, int dilation',
+    ARGUMENTS,
     forward=_forward,
     backward=_backward,
-    empty_outputs=_empty_output,
-    empty_gradients=_empty_gradients,
+    empty_outputs=empty_output,
+    empty_gradients=empty_gradients,
 )

@@ -1,10 +1,14 @@
-"""The k x k window around a position: its size, and where its neighbours are."""
+"""What the backends share: the window around a position, and the shapes of what they return."""
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
+import torch
 from torch import Tensor
+
+# Of the operators that PyTorch sees.
+ARGUMENTS = 'Tensor v, Tensor weights, Tensor? mul, Tensor? add, int dilation'
 
 
 class Neighbour(NamedTuple):
@@ -42,3 +46,25 @@ def _overlap(offset: int, length: int) -> tuple[slice, ...]:
     if first >= last:
         return ()
     return slice(first, last), slice(first + offset, last + offset)
+
+
+def empty_output(v: Tensor, *_) -> Tensor:
+    """Memory for the weighted sum, in the order of the values."""
+    return torch.empty_like(v)
+
+
+def empty_gradients(
+    grad_out: Tensor,
+    v: Tensor,
+    weights: Tensor,
+    mul: Optional[Tensor],
+    add: Optional[Tensor],
+    dilation: int,
+    needed: list[bool],
+) -> tuple[Tensor, ...]:
+    """Memory for the gradients of v, weights, mul and add; none of it where there is none."""
+    needed = needed[0], *3 * [any(needed[1:])]
+    return tuple(
+        torch.empty_like(x) if need and x is not None else grad_out.new_empty(0)
+        for x, need in zip((grad_out, weights, mul, add), needed)
+    )

@@ -6,58 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lesa_mmdet.attention import NEIGHBORHOOD_BACKENDS, attend_neighborhood, support
-from lesa_mmdet.attention.neighborhood.reference import attend_neighborhood_reference
 
 from helpers.golden import assert_close_to_largest, golden_cases
+from helpers.neighborhood import NAMES, assert_close, define, make_inputs, run
 
-NAMES = ('v', 'weights', 'mul', 'add')
 every_backend = pytest.mark.parametrize('backend', [*NEIGHBORHOOD_BACKENDS])
-
-
-def make_inputs(batch, heads, d, height, width, size, dtype=torch.float64, fixed=NAMES[2:]):
-    """Random v, weights and the matrices that are asked for."""
-    generator = torch.Generator().manual_seed(0)
-    shapes = dict(
-        v=(batch, heads * d, height, width),
-        weights=(batch, heads, size * size, height, width),
-        mul=(heads * d, size, size),
-        add=(heads * d, size, size),
-    )
-    return {
-        name: torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
-        for name, shape in shapes.items()
-        if name in ('v', 'weights', *fixed)
-    }
-
-
-def run(function, inputs, grad_out=None):
-    """Output and gradients by name, for a fixed random gradient of the output."""
-    inputs = {name: x.detach().requires_grad_() for name, x in inputs.items()}
-    out = function(**inputs)
-    if grad_out is None:
-        generator = torch.Generator().manual_seed(1)
-        grad_out = torch.randn(out.shape, generator=generator, dtype=torch.float64)
-    grads = torch.autograd.grad(out, list(inputs.values()), grad_out.to(out.dtype))
-    return {'output': out.detach(), **dict(zip(inputs, grads))}
-
-
-def define(inputs, dilation=1):
-    """What the definition gives in float64."""
-    return run(
-        lambda v, weights, mul=None, add=None: attend_neighborhood_reference(
-            v, weights, mul, add, dilation
-        ),
-        {name: x.double() for name, x in inputs.items()},
-    )
-
-
-def assert_close(results, expected, tolerance):
-    assert results.keys() == expected.keys()
-    for name, value in expected.items():
-        assert results[name].shape == value.shape, name
-        if value.numel():
-            error = (results[name].double() - value).abs().max() / value.abs().max().clamp(min=1)
-            assert error <= tolerance, f'{name} is off by {error:.1e} > {tolerance:.0e}'
 
 
 def attend_with(backend, **options):
@@ -269,9 +222,15 @@ def test_other_arguments_that_do_not_fit(monkeypatch):
         attend_neighborhood(**inputs, dilation=0)
     with pytest.raises(ValueError, match='of one device, got v cpu, weights meta, mul cpu'):
         attend_neighborhood(**{**inputs, 'weights': inputs['weights'].to('meta')})
-    with pytest.raises(ValueError, match='add has to be floating point, got torch.int64'):
+    with pytest.raises(ValueError, match='add has to be float16, .* or float64, got torch.int64'):
         attend_neighborhood(**{**inputs, 'add': inputs['add'].long()})
     monkeypatch.setattr(support, 'HOST_MEMORY', 2**30)
     large = (torch.empty(1, 192, 100, 168), torch.empty(1, 6, 49, 100, 168))
-    with pytest.raises(MemoryError, match="needs 1.2 GiB for 49 neighbours .* backend 'shifted'"):
+    with pytest.raises(MemoryError, match='needs 1.2 GiB for 49 neighbours .* available: auto, sh'):
         attend_neighborhood(*large, backend='reference')
+
+
+def test_triton_needs_a_gpu(monkeypatch):
+    monkeypatch.setattr(support, 'INTERPRETED', False)
+    with pytest.raises(ValueError, match="'triton' needs .*; available: auto, reference, shifted$"):
+        attend_neighborhood(**make_inputs(1, 2, 2, 6, 5, 3), backend='triton')
