@@ -34,6 +34,7 @@ explore: setup
 	  data/shapes/val
 
 docs: setup $(DOCS)
+	rm -rf docs/_build docs/api
 	$(BIN)/python -m sphinx -W --keep-going -E -b html docs docs/_build/html
 
 test: setup $(PRETRAIN)
@@ -61,4 +62,4 @@ $(VENV)/.docs: requirements-docs.txt $(VENV)/.ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) build docs/_build *.egg-info
+	rm -rf $(VENV) build docs/_build docs/api *.egg-info

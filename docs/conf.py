@@ -28,9 +28,10 @@ apidoc_modules = [
         'destination': 'api',
         'exclude_patterns': ['**/classifiers.py'],  # needs mmpretrain
         'max_depth': 3,
-        'automodule_options': {'members', 'show-inheritance', 'ignore-module-all'},
+        'automodule_options': ['members', 'show-inheritance', 'ignore-module-all'],
     }
 ]
+autodoc_inherit_docstrings = False  # those of mmdet's classes are not ours to format
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'none'  # the docstrings have them, with shapes
 # Read the Docs has no compiled operators of mmcv, and needs none.

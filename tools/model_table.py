@@ -225,8 +225,10 @@ def render_documents(rows: list[dict]) -> dict[Path, str]:
     """The documents that have a table, with it."""
     detectors = [row for row in rows if row['task'] == 'detection']
     classifiers = [row for row in rows if row['task'] == 'classification']
+    of_paper = render([row for row in detectors if row['paper_val']], '')
     tables = {
-        ROOT / 'README.md': render([row for row in detectors if row['paper_val']], ''),
+        ROOT / 'README.md': of_paper,
+        ROOT / 'README_zh-CN.md': of_paper,
         ROOT / 'docs' / 'model_table.md': render(detectors, '../'),
         ROOT / 'docs' / 'pretraining.md': render(classifiers, '../'),
     }
