@@ -1,5 +1,6 @@
 """Sphinx: ``make docs``."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,13 +23,14 @@ extensions = [
 exclude_patterns = ['_build', 'README.md']  # README.md is index.md's text
 myst_heading_anchors = 3
 
+# The key 'automodule_options' of the modules does not reach packages.
+os.environ['SPHINX_APIDOC_OPTIONS'] = 'members,show-inheritance,ignore-module-all'
 apidoc_modules = [
     {
         'path': '../lesa_mmdet',
         'destination': 'api',
         'exclude_patterns': ['**/classifiers.py'],  # needs mmpretrain
         'max_depth': 3,
-        'automodule_options': ['members', 'show-inheritance', 'ignore-module-all'],
     }
 ]
 autodoc_inherit_docstrings = False  # those of mmdet's classes are not ours to format

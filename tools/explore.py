@@ -4,7 +4,6 @@ Example: tools/explore.py CONFIG CHECKPOINT photos/
 Several models side by side: tools/explore.py photos/ --models CONFIG CHECKPOINT --models ...
 """
 
-import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
@@ -12,9 +11,11 @@ from mmengine.config import DictAction
 from mmengine.device import get_device
 
 from lesa_mmdet.analysis.model import load_model
+from lesa_mmdet.command import command
 from lesa_mmdet.images import find_images
 
 
+@command
 def main() -> None:
     parser = ArgumentParser(
         description=__doc__,
@@ -43,17 +44,14 @@ def main() -> None:
         if len(images) < 2:
             parser.error('CONFIG and CHECKPOINT are needed, or --models CONFIG CHECKPOINT')
         args.models, images = [images[:2]], images[2:]
-    try:
-        from lesa_mmdet.analysis.explorer import serve
+    from lesa_mmdet.analysis.explorer import serve
 
-        images = find_images(images)
-        models = {}
-        for config, checkpoint in args.models:
-            title = f'{Path(config).stem}, {"/".join(Path(checkpoint).parts[-2:])}'
-            models[title] = load_model(config, checkpoint, args.device, args.cfg_options)
-        serve(models, images, score_thr=args.score_thr, host=args.host, port=args.port)
-    except (FileNotFoundError, ImportError, OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
+    images = find_images(images)
+    models = {}
+    for config, checkpoint in args.models:
+        title = f'{Path(config).stem}, {"/".join(Path(checkpoint).parts[-2:])}'
+        models[title] = load_model(config, checkpoint, args.device, args.cfg_options)
+    serve(models, images, score_thr=args.score_thr, host=args.host, port=args.port)
 
 
 if __name__ == '__main__':
