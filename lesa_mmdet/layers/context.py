@@ -19,8 +19,10 @@ from ..attention import (
     relative_logits,
     similarity_scales,
 )
+from ..attention.precision import without_autocast
 from ..upstream import BaseModule
 from .norm import build_norm, normed_conv
+from .recompute import not_kept
 
 # Queries whose weights are looked at together: a few MiB for each image on large maps.
 QUERIES = 64
@@ -174,17 +176,22 @@ class DecomposedContext(ContextTerm):
 
         The norm of the similarity terms is folded into queries and position logits.
         """
+        q, k, v, *scaling = self._parts(x)
+        q, row, col = _scaled_queries_and_logits(q, *scaling)
+        return DecomposedInputs(q, k, v, row, col)
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values, scales (2, heads) of both terms, and the map's tables."""
         rows, cols = x.shape[-2:]
         q, k, v = self.project(x)
         height, width = fit_table(self.height, rows), fit_table(self.width, cols)
         if isinstance(self.similarity_norm, nn.Identity):
             scales = q.new_full((2, self.num_heads), self.key_dim**-0.5)
         else:
-            scales = similarity_scales(self.similarity_norm, q, k, height, width)
-        # Scales are float32 or wider; attention takes tensors of one dtype.
-        content, position = ((q * scale[:, None, None]).to(q.dtype) for scale in scales)
-        row, col = relative_logits(position, height, width)
-        return DecomposedInputs(content, k, v, row, col)
+            scales = torch.stack(
+                tuple(similarity_scales(self.similarity_norm, q, k, height, width))
+            )
+        return q, k, v, scales, height, width
 
     def weights(self, factors: DecomposedInputs, queries: Tensor) -> Tensor:
         """Softmax weights (B, heads, n, H * W) of the queries at n positions, given as indices."""
@@ -193,11 +200,30 @@ class DecomposedContext(ContextTerm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H, W), for any H and W."""
-        factors = self.factors(x)
-        out = attend(*factors, backend=self.backend)
+        q, k, v, *scaling = self._parts(x)
+        again = [part.detach() for part in (q, *scaling)]
+        q, row, col = _scaled_queries_and_logits(q, *scaling)
+        factors = DecomposedInputs(q, k, v, row, col)
+        # For small heads row and col take more than all else that attention keeps.
+        with not_kept((q, row, col), lambda: _scaled_queries_and_logits(*again)):
+            out = attend(*factors, backend=self.backend)
         if self.ablate_unary:
             out = out - self.unary_weights(factors).unsqueeze(-1) * factors.v
         return self.output_norm(rearrange(out, 'b n (h w) d -> b (n d) h w', h=x.shape[-2]))
+
+
+def _scaled_queries_and_logits(
+    q: Tensor, scales: Tensor, height: Tensor, width: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries that meet the keys, and position logits, from queries and scales (2, heads).
+
+    Autocast makes no difference, so that the backward pass gets the same again.
+    """
+    with without_autocast(q.device):
+        # Scales are float32 or wider; attention takes tensors of one dtype.
+        content, position = ((q * scale[:, None, None]).to(q.dtype) for scale in scales)
+        row, col = relative_logits(position, height.to(q.dtype), width.to(q.dtype))
+    return content, row, col
 
 
 class FlattenedContext(ContextTerm):

@@ -9,6 +9,7 @@ from .context import build_context, check_heads
 from .fusion import DynamicFusion
 from .local import LocalTerm
 from .operator import Operator
+from .recompute import call_again
 
 
 @MODELS.register_module()
@@ -80,6 +81,9 @@ class LESA(Operator):
         local, context = self.local(x), self.context(x)
         if self.fusion is None:
             return local + context
+        return call_again(self._fuse, local, context, modules=[self.fusion])
+
+    def _fuse(self, local: Tensor, context: Tensor) -> Tensor:
         return local + self.fusion(local, context) * context
 
 

@@ -54,10 +54,10 @@ def can_fold(conv: nn.Module, norm: nn.Module) -> bool:
         return False
     tensors = (conv.weight, conv.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var)
     dtypes = {x.dtype for x in tensors if x is not None}
-    return len(dtypes) == 1 and not any(map(_is_intercepted, (conv, norm)))
+    return len(dtypes) == 1 and not any(map(is_intercepted, (conv, norm)))
 
 
-def _is_intercepted(module: nn.Module) -> bool:
+def is_intercepted(module: nn.Module) -> bool:
     """Whether calling a module does more, or other things, than its class says."""
     hooked = any(getattr(module, name) for name in _HOOKS)
     hooked = hooked or any(getattr(torch_module, name) for name in _GLOBAL_HOOKS)
