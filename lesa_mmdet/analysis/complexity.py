@@ -102,7 +102,7 @@ def count_classifier(model: dict, image_size: Optional[tuple[int, int]] = None) 
 def choose_countable(backbone: dict) -> None:
     """Have a backbone's config built of what :func:`flop_counter` can count, in place."""
     if backbone.get('dcn'):
-        backbone.dcn.type = 'ShapeOnlyDCN'
+        backbone.dcn.type = ShapeOnlyDCN
     operator = operator_of(backbone)
     if operator and operator['type'] != 'ELSA' and operator.get('position') != 'flattened':
         backbone.operator = dict(operator, backend='chunked')
@@ -152,7 +152,6 @@ def sampling_flops(x: tuple, grid: tuple, *_, out_shape: tuple, **__) -> int:
     return 2 * 4 * torch.Size(out_shape).numel()
 
 
-@MODELS.register_module()
 class ShapeOnlyDCN(DeformConv2dPack):
     """Deformable convolution in PyTorch's own operators, for tensors without values.
 
