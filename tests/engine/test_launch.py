@@ -1,8 +1,11 @@
 import sys
+from itertools import chain, permutations
 
 import pytest
 
 from lesa_mmdet.engine import launch
+
+from helpers.paths import ROOT
 
 
 def test_tools_are_those_of_the_installed_mmdet():
@@ -21,3 +24,23 @@ def test_unknown_config(monkeypatch):
     monkeypatch.setattr(sys, 'argv', ['train.py', 'configs/none.py'])
     with pytest.raises(SystemExit, match=r'^error: .*configs/none\.py'):
         launch.run_tool('train')
+
+
+CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
+
+
+@pytest.mark.parametrize('tool', ['train', 'test'])
+def test_arguments_in_every_order(tool, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    positional = [CONFIG] if tool == 'train' else [CONFIG, 'model.pth']
+    options = ['--work-dir', 'out'], ['--launcher', 'none'], ['--cfg-options', 'a=1', 'b=2']
+    monkeypatch.setattr(launch, 'load_config', lambda path, options: dict(path=path, **options))
+    for groups in permutations([positional, *options]):
+        before = groups[: groups.index(positional)]
+        if before and before[-1] == options[2]:
+            continue  # options take all that follows
+        monkeypatch.setattr(sys, 'argv', [f'{tool}.py', *chain(*groups)])
+        _, args, cfg = launch._choose_tool(tool)
+        assert args.config == cfg['path'] == CONFIG and args.work_dir == 'out'
+        assert cfg['a'] == 1 and cfg['b'] == 2
+        assert tool == 'train' or args.checkpoint == 'model.pth'
