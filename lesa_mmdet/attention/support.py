@@ -15,7 +15,7 @@ from torch import Tensor
 # What any backend computes in.
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-HAS_TRITON = importlib.util.find_spec('triton') is not None and hasattr(torch.library, 'custom_op')
+HAS_TRITON = importlib.util.find_spec('triton') is not None
 # Whether Triton runs its interpreter rather than compile for a GPU. It reads this when imported.
 INTERPRETED = os.environ.get('TRITON_INTERPRET', '').lower() in ('1', 'true', 'yes', 'on', 'y')
 OLDEST_TRITON = (3, 4)  # earlier ones do not compile the kernels
@@ -32,7 +32,7 @@ HOST_MEMORY = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') if HAS_SY
 def triton_lacks(device: torch.device) -> Optional[str]:
     """What a machine lacks to run Triton's kernels on tensors of a device."""
     if not HAS_TRITON:
-        return 'needs PyTorch 2.4 or newer and the package triton'
+        return 'needs the package triton'
     if INTERPRETED:
         return None
     if device.type != 'cuda' or torch.version.hip:

@@ -55,6 +55,24 @@ def test_softmax_of_half_precision_is_computed_in_float32(
     assert_close(actual, expected, 4 * torch.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
+def test_logits_of_minus_infinity_are_those_of_the_definition(make_inputs, differentiate, dtype):
+    q, k, v, row, col = (x.detach() for x in make_inputs(1, 2, 9, 11, 4, 8, dtype))
+    row[:, :1, :, :8] = -torch.inf
+    col[:, :1, ::3, 5:] = -torch.inf
+    col[0, 1, 4] = -torch.inf  # all logits of this query of the second head
+    inputs = [q, k, v, row, col]
+    expected = differentiate(attend_reference, [x.double() for x in inputs])
+    assert expected[0][:, 0].isfinite().all() and expected[0][0, 1, 4].isnan().all()
+    for backend in ('reference', 'chunked'):
+        actual = differentiate(lambda *x, backend=backend: attend(*x, backend=backend), inputs)
+        tolerance = 16 * torch.finfo(dtype).eps
+        for x, y in zip(actual, expected):
+            torch.testing.assert_close(
+                x.double(), y, rtol=tolerance, atol=tolerance, equal_nan=True
+            )
+
+
 def test_auto_is_dense_on_small_maps_and_linear_on_large_ones(monkeypatch, make_inputs):
     called = []
     for name in ('reference', 'chunked'):

@@ -1,0 +1,77 @@
+"""What the Triton kernels are compiled to. A compiler needs no GPU."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('triton', reason='Triton is not installed')
+
+OLDEST = '3.4.0'
+OLDEST_ROOT = Path(sys.prefix) / f'triton-{OLDEST}'
+SCRIPT = 'benchmarks/kernels.py'
+
+
+@pytest.fixture
+def compiled(run, tmp_path):
+    """Compile the kernels with these arguments, and tell what `benchmarks/kernels.py` found."""
+
+    def compile_kernels(*args, **env):
+        path = tmp_path / 'kernels.json'
+        run(SCRIPT, *args, '--json', path, TRITON_CACHE_DIR=str(tmp_path), **env)
+        return json.loads(path.read_text())['records']
+
+    return compile_kernels
+
+
+def assert_fits(record):
+    """Hardly a register in memory, matrix units for 16 bits, and reads of 16 bytes at once."""
+    assert record['stack'] <= 128, record
+    assert record['wide_reads'], record
+    assert not record['serialized'], record  # Hopper's products run while a thread goes on
+    units = 'wgmma' if record['capability'] == '9.0' else 'mma'
+    assert record['units'] == ('none' if record['dtype'] == 'float32' else units), record
+
+
+def test_kernels_fit_a_gpu(compiled):
+    records = compiled('--capability', '9.0', '--channels', '16/32', '64/128')
+    assert len(records) == 2 * 2 * 3
+    for record in records:
+        assert_fits(record)
+    # Instructions of a thread for a tile of 64 x 64 keys and queries, which is what bounds them.
+    most = dict(forward=281, backward_queries=309, backward_keys=361)
+    for record in records[:3]:
+        assert record['channels'] == '16/32' and record['dtype'] == 'bfloat16'
+        assert 32 * record['instructions'] <= most[record['kernel']], record
+
+
+@pytest.mark.slow
+def test_every_entry_of_the_tables_fits_a_gpu(compiled):
+    records = compiled()
+    assert len(records) == 2 * 6 * 3
+    for record in records:
+        assert_fits(record)
+
+
+def test_sizes_that_tiles_do_not_divide(compiled):
+    args = ('--capability', '9.0', '--dtype', 'float16', '--channels', '16/32')
+    for record in compiled(*args, '--size', '25', '42'):
+        assert_fits(record)
+
+
+@pytest.mark.parametrize('capability', ['8.0', '8.9', '9.0', '10.0'])
+def test_the_oldest_triton_that_is_accepted(compiled, capability):
+    if not (OLDEST_ROOT / 'triton').is_dir():
+        pytest.skip(
+            f'no Triton {OLDEST} in {OLDEST_ROOT}: '
+            f'pip install --no-deps --target {OLDEST_ROOT} triton=={OLDEST}'
+        )
+    args = ('--capability', capability, '--dtype', 'float16', '--channels', '16/32', '64/128')
+    path = os.pathsep.join([str(OLDEST_ROOT), *filter(None, [os.environ.get('PYTHONPATH')])])
+    records = compiled(*args, PYTHONPATH=path)
+    assert len(records) == 6
+    for record in records:
+        # Its compiler lets the products of the keys' gradients wait for each other on Hopper.
+        assert_fits({**record, 'serialized': False})
