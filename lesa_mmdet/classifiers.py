@@ -25,6 +25,10 @@ class LESA_ImageClassifier(ImageClassifier):
     Those of torchvision's ResNets, too: their layer ``fc`` becomes the head's.
     """
 
+    def adapt_checkpoint(self, state_dict: dict) -> None:
+        """Rename the authors' or torchvision's keys, in place, for whoever compares keys."""
+        adapt_classifier(state_dict, '')
+
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         adapt_classifier(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -12,7 +12,7 @@ from mmdet.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from mmdet.models.backbones.swin import SwinTransformer, WindowMSA
 from mmdet.models.roi_heads import CascadeRoIHead, HybridTaskCascadeRoIHead
 from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS
-from mmengine.hooks import DistSamplerSeedHook, Hook
+from mmengine.hooks import CheckpointHook, DistSamplerSeedHook, Hook
 from mmengine.model import BaseModule, ModuleList
 from mmengine.registry import MODELS as ROOT_MODELS
 
@@ -27,6 +27,7 @@ __all__ = [
     'CheckInvalidLossHook',
     'CocoApi',
     'CascadeRoIHead',
+    'CheckpointHook',
     'CocoDataset',
     'CocoMetric',
     'DistSamplerSeedHook',

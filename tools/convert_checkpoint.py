@@ -1,4 +1,8 @@
-"""Write a checkpoint of the authors under this package's names, for keeping."""
+"""Write a checkpoint under this package's names and with weights alone, to keep or to publish.
+
+Of a training's checkpoint (three times the weights) it leaves out the state of the optimizer and of
+the schedules, and the log history.
+"""
 
 from argparse import ArgumentParser
 from collections.abc import Mapping
@@ -14,7 +18,9 @@ from lesa_mmdet.preflight import check_exists, check_output
 @command
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('source', help="the authors' ImageNet or detector file, LESA's or ELSA's")
+    parser.add_argument(
+        'source', help="the authors' ImageNet or detector file, or one of a training"
+    )
     parser.add_argument('target', help='file to write: {"meta": ..., "state_dict": ...}')
     args = parser.parse_args()
 

@@ -13,12 +13,12 @@ from mmdet.apis import init_detector
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.runner import find_latest_checkpoint
 
 from lesa_mmdet.analysis.compare import draw_beside_truth
 from lesa_mmdet.analysis.curves import plot_curves, read_scalars
 from lesa_mmdet.command import call, command
 from lesa_mmdet.datasets.shapes import generate
+from lesa_mmdet.engine.resume import list_saved
 from lesa_mmdet.preflight import check_output
 
 CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
@@ -47,15 +47,15 @@ def main() -> None:
 
 def resume(work_dir: Path, max_epochs: int) -> list[str]:
     """The option that continues an interrupted training, if there is one."""
-    latest = find_latest_checkpoint(str(work_dir))
-    return ['--resume'] if latest and Path(latest).name != f'epoch_{max_epochs}.pth' else []
+    saved = list_saved(work_dir)
+    return ['--resume'] if saved and saved[0].name != f'epoch_{max_epochs}.pth' else []
 
 
 def report(work_dir: Path) -> None:
     """Draw curves and detections, and say where everything is."""
     config = work_dir / Path(CONFIG).name  # as trained, options included
     cfg = Config.fromfile(config)
-    checkpoint = find_latest_checkpoint(str(work_dir))
+    checkpoint = str(list_saved(work_dir)[0])
     model = init_detector(cfg, checkpoint, device=str(get_device()))
     detections, curves = work_dir / 'detections.png', work_dir / 'curves.png'
     draw_beside_truth(model, DATASETS.build(cfg.test_dataloader.dataset), detections)

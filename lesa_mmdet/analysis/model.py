@@ -1,15 +1,19 @@
 """Trained models, and the operators in them."""
 
+import warnings
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import torch
 from mmdet.apis import init_detector
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.runner import CheckpointLoader
 from torch import nn
 
+from ..checkpoints.fit import load_whole
 from ..configs import load_config
 from ..layers import Operator
 from ..mask_memory import guard_masks
@@ -56,12 +60,17 @@ def load_model(
         from mmpretrain import get_model as build
     else:
         build = init_detector
+    with warnings.catch_warnings():  # that there is no checkpoint yet
+        warnings.simplefilter('ignore')
+        model = build(cfg, None, device=device)
     try:
-        model = build(cfg, str(checkpoint), device=device)
+        content = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
+        load_whole(model, content)
     except ValueError as error:
         raise ValueError(
             f'{checkpoint} does not go into the model of {cfg.filename}: {error}'
         ) from error
+    _name_classes(model, content.get('meta') or {})
     model.cfg = cfg
     guard_masks(model)
     return model
@@ -73,6 +82,15 @@ def _check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:  # AssertionError: PyTorch without CUDA
         reason = str(error).partition('\n')[0]
         raise ValueError(f'device {device!r} cannot be used: {reason}') from error
+
+
+def _name_classes(model: nn.Module, meta: Mapping[str, Any]) -> None:
+    """Give a model the names of the classes that its checkpoint has learnt, if that has them."""
+    names = {key.lower(): value for key, value in (meta.get('dataset_meta') or {}).items()}
+    classes = names.get('classes') or meta.get('CLASSES')  # of mmdet 3, of mmdet 2
+    own = '_dataset_meta' if hasattr(model, '_dataset_meta') else 'dataset_meta'  # mmpretrain's
+    if classes:
+        setattr(model, own, {**names, **getattr(model, own), 'classes': classes})
 
 
 def operators(model: nn.Module) -> dict[str, Operator]:

@@ -148,10 +148,10 @@ class LESA_ResNet(ResNet):
     def _reduced(size: tuple[int, int], stride: int) -> tuple[int, int]:
         return tuple(-(-length // stride) for length in size)
 
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, *args) -> None:
         """Take the authors' checkpoints as they are, and none that does not fit."""
-        adapt_state_dict(state_dict, prefix, self)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        adapt_state_dict(state_dict, prefix, self, strict)
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, *args)
 
 
 class WideBottleneck(OperatorBottleneck):

@@ -115,7 +115,7 @@ class ELSA_Swin(SwinTransformer):
         """Map images (B, 3, H, W) to the maps of the stages in ``out_indices``."""
         return tuple(super().forward(x))  # mmdet's is a list, which mmpretrain's necks refuse
 
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, *args) -> None:
         """Take the authors' checkpoints as they are, and none that does not fit."""
-        adapt_state_dict(state_dict, prefix, self)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        adapt_state_dict(state_dict, prefix, self, strict)
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, *args)

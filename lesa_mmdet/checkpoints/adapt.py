@@ -1,7 +1,7 @@
 """What becomes of a checkpoint that a backbone or a classifier is given."""
 
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -40,7 +40,9 @@ def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return convert_elsa(convert_lesa(state_dict))
 
 
-def adapt_state_dict(state_dict: MutableMapping[str, Any], prefix: str, backbone: nn.Module):
+def adapt_state_dict(
+    state_dict: MutableMapping[str, Any], prefix: str, backbone: nn.Module, strict: bool = True
+) -> None:
     """Turn the part of a state dict that belongs to a backbone into what the backbone takes.
 
     Renames the authors' keys, drops the classifier, fits position tables to the backbone's,
@@ -50,15 +52,19 @@ def adapt_state_dict(state_dict: MutableMapping[str, Any], prefix: str, backbone
     kind of change.
 
     Args:
-        state_dict (MutableMapping[str, Any]): A state dict, or the authors' ``{'net': ...}``.
+        state_dict (MutableMapping[str, Any]): A state dict.
         prefix (str): Prefix of the backbone's keys in it.
         backbone (nn.Module): The backbone that is about to load it.
+        strict (bool): Whether everything has to fit. If not, what is missing or unexpected is left
+            to torch; and always if nothing of the state dict belongs to the backbone of a detector.
 
     Raises:
         ValueError: If anything else does not fit the backbone.
     """
     given = convert_official(_take(state_dict, prefix))
     given = {key: value for key, value in given.items() if not key.startswith('fc.')}
+    if not given and (prefix or not strict):
+        return
 
     own, operator = backbone.state_dict(), _operator_of(given)
     _fit_positions(given, own)
@@ -66,7 +72,7 @@ def adapt_state_dict(state_dict: MutableMapping[str, Any], prefix: str, backbone
     _fit_output_norms(given, own)
     _add_indices(given, own)
     problems = _compare(given, own)
-    if problems:
+    if problems and strict:
         raise ValueError(
             f'the checkpoint does not fit {type(backbone).__name__}'
             f'{_explain(operator, _operator_of(own), given, own)}, keys: {problems}'
@@ -82,7 +88,7 @@ def adapt_classifier(state_dict: MutableMapping[str, Any], prefix: str) -> None:
     place.
 
     Args:
-        state_dict (MutableMapping[str, Any]): A state dict, or the authors' ``{'net': ...}``.
+        state_dict (MutableMapping[str, Any]): A state dict.
         prefix (str): Prefix of the classifier's keys in it.
     """
     given = convert_official(_take(state_dict, prefix))
@@ -95,12 +101,7 @@ def adapt_classifier(state_dict: MutableMapping[str, Any], prefix: str) -> None:
 
 
 def _take(state_dict: MutableMapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Take what belongs to a module out of a state dict, or all of the authors' nested one."""
-    for name in ('net', 'model'):
-        if not prefix and isinstance(state_dict.get(name), Mapping):
-            taken = dict(state_dict[name])
-            state_dict.clear()
-            return taken
+    """Take what belongs to a module out of a state dict, without the prefix."""
     keys = [key for key in state_dict if key.startswith(prefix)]
     return {key[len(prefix) :]: state_dict.pop(key) for key in keys}
 
@@ -111,12 +112,12 @@ def _fit_positions(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
     for key in [key for key in own if key.endswith(_TABLES)]:
         context = key.rpartition('.')[0]
         if key not in given:
-            given[key] = own[key]
+            given[key] = _fresh(own, key)
             fresh.append(key)
             if given.pop(f'{context}.relative', None) is not None:
                 _keep_content(given, own, context)
                 replaced.append(context)
-        elif given[key].shape != own[key].shape and given[key].shape[0] % 2:
+        elif given[key].shape != own[key].shape and given[key].dim() == 2 and len(given[key]) % 2:
             given[key] = fit_table(given[key], (own[key].shape[0] + 1) // 2)
             resized.append(key)
     if resized:
@@ -135,7 +136,8 @@ def _keep_content(given: dict[str, Tensor], own: Mapping[str, Tensor], context: 
         # [content, query, key] -> [content, position]; attention augmentation has no norms
         if similarity in given and similarity in own:
             heads = given[similarity].shape[0] // 3
-            given[similarity] = torch.cat((given[similarity][:heads], own[similarity][heads:]))
+            fresh = _fresh(own, similarity)[heads:]
+            given[similarity] = torch.cat((given[similarity][:heads], fresh))
         if output in given:  # value and its embedding, channel by channel
             given[output] = given[output][::2]
 
@@ -143,7 +145,7 @@ def _keep_content(given: dict[str, Tensor], own: Mapping[str, Tensor], context: 
 def _start_offsets(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
     """Let the deformable convolutions start as the plain ones of an ImageNet backbone, in place."""
     if not any('conv_offset' in key for key in given):
-        offsets = {key: value for key, value in own.items() if 'conv_offset' in key}
+        offsets = {key: _fresh(own, key) for key in own if 'conv_offset' in key}
         given.update(offsets)
         if offsets:
             _log(f'{len(offsets)} offset parameters start fresh: the checkpoint has none.')
@@ -163,7 +165,7 @@ def _fit_output_norms(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> No
     if len(wanted) == len(final):  # a classifier's for a classifier
         given.update(zip(sorted(wanted), (last[key] for key in sorted(final))))
         return
-    given.update({key: own[key] for key in wanted})
+    given.update({key: _fresh(own, key) for key in wanted})
     _log(f"{len(wanted) // 2} output norms start fresh: the checkpoint is a classifier's.")
 
 
@@ -186,11 +188,34 @@ def _compare(given: Mapping[str, Any], own: Mapping[str, Tensor]) -> str:
             if key in given and given[key].shape != own[key].shape
         ],
     }
+    return describe(problems)
+
+
+def describe(problems: Mapping[str, Collection[str]]) -> str:
+    """Count problems and name the first of each kind; empty if there are none.
+
+    Args:
+        problems (Mapping[str, Collection[str]]): Keys, or texts about them, by kind of problem.
+
+    Example:
+        >>> describe({'missing': ['a', 'b'], 'unexpected': []})
+        '2 missing (a, b)'
+    """
     return '; '.join(
-        f'{len(keys)} {problem} ({", ".join(keys[:5])}{", ..." if len(keys) > 5 else ""})'
+        f'{len(keys)} {problem} ({", ".join(list(keys)[:5])}{", ..." if len(keys) > 5 else ""})'
         for problem, keys in problems.items()
         if keys
     )
+
+
+def _fresh(own: Mapping[str, Tensor], key: str) -> Tensor:
+    """A parameter as the backbone has initialized it."""
+    if own[key].is_meta:
+        raise ValueError(
+            f'{key} starts fresh, for which the backbone needs memory: on the meta device, call '
+            'to_empty and init_weights before loading'
+        )
+    return own[key]
 
 
 def _explain(operator: str, expected: str, given: Mapping[str, Any], own: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ def read_checkpoint(file: Union[str, os.PathLike, BinaryIO], map_location: Any =
 
     Returns:
         Any: What was saved: tensors, numbers, strings, NumPy arrays of numbers, mmengine's log
-        history, and dicts, lists and tuples of these.
+        history, and dicts, lists and tuples of these. Weights are in ``state_dict``.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -52,7 +52,7 @@ def read_checkpoint(file: Union[str, os.PathLike, BinaryIO], map_location: Any =
             raise
         raise ValueError(_explain(name, error)) from error
     _drop_code(checkpoint)
-    _take_averaged(checkpoint)
+    _name_weights(checkpoint)
     return checkpoint
 
 
@@ -83,8 +83,17 @@ def _drop_code(checkpoint: Any) -> None:
         meta.pop('config', None)
 
 
-def _take_averaged(checkpoint: Any) -> None:
-    """Take timm's averaged weights, where a file has them: those are what its figures are of."""
-    if isinstance(checkpoint, dict) and 'state_dict_ema' in checkpoint:
+def _name_weights(checkpoint: Any) -> None:
+    """Call weights ``state_dict``, as mmengine does, where others have them.
+
+    LESA's authors have them in ``net``, ELSA's in ``model``, and timm the averaged ones, which are
+    those its figures are of, in ``state_dict_ema``.
+    """
+    if not isinstance(checkpoint, dict):
+        return
+    if 'state_dict_ema' in checkpoint:
         checkpoint['state_dict'] = checkpoint.pop('state_dict_ema')
         print_log('The weights are the averaged ones, state_dict_ema.', logger='current')
+    for name in ('net', 'model'):
+        if 'state_dict' not in checkpoint and isinstance(checkpoint.get(name), dict):
+            checkpoint['state_dict'] = checkpoint.pop(name)

@@ -17,6 +17,8 @@ from mmengine.config import Config
 from ..command import command
 from ..configs import load_config
 from ..preflight import TRAIN_HINT, check_config, check_exists, check_output
+from .lock import lock_work_dir
+from .resume import check_start
 
 
 @command
@@ -35,6 +37,9 @@ def run_tool(name: str) -> None:
     check_config(cfg, name)
     if args.work_dir:
         check_output(args.work_dir, '--work-dir', is_folder=True)
+    if name == 'train':
+        check_start(args.resume, cfg)
+        lock_work_dir(args.work_dir or cfg.get('work_dir'), args.config, args.launcher)
     if name == 'test':
         check_exists(args.checkpoint, 'checkpoint', TRAIN_HINT)
         if args.out:

@@ -87,7 +87,7 @@ def test_golden_names_are_all_known(case):
             type='LESA', position='flattened' if 'pe_type' in case.info else 'decomposed'
         ),
         dcn=dcn,
-        stage_with_dcn=(False, True, True, True),
+        stage_with_dcn=(False, *[dcn is not None] * 3),
         input_size=case.info['input_shape'][-2:],
         strides=case.info['strides'],
     )
@@ -107,7 +107,7 @@ def test_golden_file_is_a_pretrained_checkpoint(case, tmp_path):
     backbone = (LESA_WRN if case.info['wrn'] else LESA_ResNet)(
         depth=50,
         dcn=dcn,
-        stage_with_dcn=(False, True, True, True),
+        stage_with_dcn=(False, *[dcn is not None] * 3),
         input_size=case.info['input_shape'][-2:],
         init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'official.pth')),
     )

@@ -72,7 +72,11 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
+    # There is always a complete checkpoint, and one training at a time that writes it.
+    checkpoint=dict(type='mmdet.WholeCheckpointHook', interval=1, max_keep_ckpts=3),
+    lock=dict(type='mmdet.WorkDirLockHook'),
+    # A checkpoint fits the model, the classes and the training, or is refused.
+    fit=dict(type='mmdet.FitCheckpointHook'),
     # Resumed runs draw the random numbers of uninterrupted ones.
     sampler_seed=dict(type='mmdet.EpochSeedHook'),
     # All processes evaluate the statistics of batch norm that the checkpoint has.

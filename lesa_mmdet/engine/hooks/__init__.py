@@ -3,13 +3,19 @@
 from .autocast import BackboneAutocastHook
 from .epoch_seed import EpochSeedHook
 from .finite_loss import FiniteLossHook
+from .fit_checkpoint import FitCheckpointHook
 from .mask_memory import MaskMemoryHook
 from .term_weights import TermWeightsHook
+from .whole_checkpoint import WholeCheckpointHook
+from .work_dir_lock import WorkDirLockHook
 
 __all__ = [
     'BackboneAutocastHook',
     'EpochSeedHook',
     'FiniteLossHook',
     'MaskMemoryHook',
+    'FitCheckpointHook',
     'TermWeightsHook',
+    'WholeCheckpointHook',
+    'WorkDirLockHook',
 ]

@@ -1,0 +1,110 @@
+"""A hook that lets a run begin with the checkpoint it names, and with all of it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.runner import BaseLoop, Runner
+
+from ...checkpoints.fit import require_finite, require_fit
+from ...upstream import HOOKS, Hook
+from ..resume import find_newest, require_same_training
+
+
+@HOOKS.register_module()
+class FitCheckpointHook(Hook):
+    """Refuse a checkpoint that does not fit the model, the classes or the training.
+
+    mmengine loads what fits, and leaves the rest as it was initialized: a detector without its
+    head is evaluated with a random one. With this hook a checkpoint fits
+
+    * an evaluation, if every key and shape is the model's, and the names of the classes are those
+      of the data set;
+    * ``load_from``, if it would fit an evaluation but for its classes: heads of another number of
+      classes start fresh;
+    * ``--resume``, if shapes, classes and optimizer are the same. What else of the config has
+      changed is said, with what becomes of it. Without a path, ``--resume`` takes the newest
+      checkpoint that can be read.
+
+    Weights that are not finite are neither loaded nor saved.
+
+    Args:
+        partial (bool): Whether ``load_from`` takes what fits and says what does not, as mmengine
+            does.
+    """
+
+    def __init__(self, partial: bool = False) -> None:
+        self.partial = partial
+        self._expectation = None
+
+    def before_run(self, runner: Runner) -> None:
+        """Choose the checkpoint to resume from."""
+        if trains(runner) and runner._resume and runner._load_from is None:
+            newest = find_newest(Path(runner.work_dir))
+            runner._load_from = newest and str(newest)
+            if newest is None:
+                runner._resume = False
+                runner.logger.info(f'No checkpoint in {runner.work_dir}: the training starts anew.')
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Compare the checkpoint with the run."""
+        resume = trains(runner) and runner._resume
+        fine_tune = trains(runner) and not resume
+        self._expectation = require_fit(
+            runner.model,
+            checkpoint,
+            fine_tune=fine_tune,
+            partial=fine_tune and self.partial,
+            exact=resume,
+        )
+        loader = runner.train_dataloader if trains(runner) else _evaluated(runner)
+        if not fine_tune and loader is not None:
+            _require_same_classes(checkpoint, getattr(loader.dataset, 'metainfo', {}))
+        if resume:
+            require_same_training(checkpoint, runner.cfg)
+
+    def before_train(self, runner: Runner) -> None:
+        """Expect nothing of what is loaded from now on."""
+        if self._expectation:
+            self._expectation.remove()
+
+    before_val = before_test = before_train
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Keep the last good checkpoint, instead of replacing it by a broken one."""
+        require_finite(checkpoint['state_dict'])
+
+
+def trains(runner: Runner) -> bool:
+    """Whether a run trains, and does not only evaluate."""
+    return isinstance(runner._train_loop, BaseLoop)
+
+
+def _evaluated(runner: Runner) -> Any:
+    """The data loader of an evaluation."""
+    loops = (loop for loop in (runner._test_loop, runner._val_loop) if isinstance(loop, BaseLoop))
+    return next((loop.dataloader for loop in loops), None)
+
+
+def _require_same_classes(checkpoint: Mapping[str, Any], metainfo: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose heads have learnt other classes than those of a data set.
+
+    Raises:
+        ValueError: If the names differ.
+    """
+    meta = checkpoint.get('meta') or {}
+    learnt = (meta.get('dataset_meta') or {}).get('classes') or meta.get('CLASSES') or ()
+    named = metainfo.get('classes') or ()
+    learnt, named = (
+        [names] if isinstance(names, str) else list(names) for names in (learnt, named)
+    )
+    if learnt and named and learnt != named:
+        first = next((i for i, pair in enumerate(zip(learnt, named)) if len({*pair}) > 1), None)
+        where = (
+            '' if first is None else f': class {first} is {learnt[first]!r}, not {named[first]!r}'
+        )
+        raise ValueError(
+            f'the checkpoint has learnt {len(learnt)} classes, the data set has {len(named)}'
+            f'{where}; name those of the checkpoint in metainfo.classes of the data set, or train '
+            'for those of the data set with load_from'
+        )

@@ -1,0 +1,82 @@
+"""One training at a time in a work directory."""
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Optional
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+NAME = 'training.lock'
+_held = {}  # open files by the path of the directory: the locks of this process
+
+
+def lock(folder: Path) -> None:
+    """Take a work directory for this process, until it ends or releases it.
+
+    The lock is the system's, so that it ends with the process, however that ends: the file that is
+    left behind means nothing. It holds who has the lock, for others to read.
+
+    Args:
+        folder (Path): The directory; it is made if it does not exist.
+
+    Raises:
+        ValueError: If another process has it, with what is known of that.
+    """
+    folder = Path(folder).resolve()
+    if folder in _held or fcntl is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    file = open(folder / NAME, 'a+')
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        holder = _describe(file.read())
+        file.close()
+        raise ValueError(
+            f'{folder} is in use by another training, {holder}: wait for its end, stop it, or take '
+            'another --work-dir'
+        ) from error
+    file.truncate(0)
+    process = dict(pid=os.getpid(), host=socket.gethostname(), command=' '.join(sys.argv))
+    file.write(json.dumps(process))
+    file.flush()
+    _held[folder] = file
+
+
+def lock_work_dir(folder: Optional[str], config: str, launcher: str) -> None:
+    """Take the work directory of a training before anything is built and written there.
+
+    Args:
+        folder (str, optional): As an argument or the config names it.
+        config (str): The config's file, after which mmdet calls it otherwise.
+        launcher (str): mmdet's ``--launcher``; of many processes the first takes it.
+
+    Raises:
+        ValueError: If another process has it.
+    """
+    ranks = (os.environ.get(name) for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'))
+    rank = next((rank for rank in ranks if rank), '0')
+    if launcher == 'none' or rank == '0':
+        lock(Path(folder or Path('work_dirs', Path(config).stem)))
+
+
+def release(folder: Path) -> None:
+    """Give a work directory of this process back."""
+    file = _held.pop(Path(folder).resolve(), None)
+    if file:
+        file.truncate(0)
+        file.close()
+
+
+def _describe(text: str) -> str:
+    try:
+        return 'process {pid} on {host} ({command})'.format(**json.loads(text))
+    except (KeyError, ValueError):
+        return 'of which nothing is known'

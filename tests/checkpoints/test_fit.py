@@ -1,0 +1,154 @@
+"""A checkpoint loads whole, or is refused with what does not fit."""
+
+import logging
+import re
+
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from mmengine.runner.checkpoint import load_state_dict
+
+from lesa_mmdet.checkpoints.fit import load_whole, require_fit, weights_of
+from lesa_mmdet.upstream import MODELS
+
+from helpers.backbones import mmdet_scope  # noqa: F401
+from helpers.detectors import DEMO
+
+
+@pytest.fixture
+def build():
+    """Builds the demo's detector for a number of classes."""
+    from mmengine.config import Config
+
+    def build_detector(num_classes=3, **backbone):
+        cfg = Config.fromfile(DEMO).model
+        cfg.backbone.update(base_channels=8, **backbone)
+        cfg.neck.in_channels = [32, 64, 128, 256]
+        for head in ('bbox_head', 'mask_head'):
+            cfg.roi_head[head].num_classes = num_classes
+        return MODELS.build(cfg)
+
+    return build_detector
+
+
+@pytest.fixture
+def told():
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
+
+
+def checkpoint_of(model, without=None, **added):
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    state = {key: value for key, value in state.items() if not without or without not in key}
+    return {'meta': {}, 'state_dict': {**state, **added}}
+
+
+def assert_loaded(model, checkpoint):
+    own = model.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in checkpoint['state_dict'].items())
+
+
+def test_its_own_checkpoint_fits(build):
+    source, model = build(), build()
+    checkpoint = checkpoint_of(source, without='num_batches_tracked')
+    checkpoint['state_dict'] = {f'module.{k}': v for k, v in checkpoint['state_dict'].items()}
+    load_whole(model, checkpoint)
+    checkpoint = checkpoint_of(source)
+    load_whole(model, checkpoint)
+    assert_loaded(model, checkpoint)
+
+
+@pytest.mark.parametrize(
+    'without, message',
+    [
+        ('head', r'missing \(rpn_head.rpn_conv.weight, .*, \.\.\.\)'),
+        ('mask_head.conv_logits', r'2 missing \(roi_head.mask_head.conv_logits.weight, .*bias\)$'),
+        ('neck', r'missing \(neck.lateral_convs'),
+        ('backbone', r'missing \(backbone\.'),
+    ],
+)
+def test_what_is_missing_is_refused(without, message, build):
+    with pytest.raises(ValueError, match=f'does not fit MaskRCNN: \\d+ {message}|{message}'):
+        load_whole(build(), checkpoint_of(build(), without))
+
+
+def test_what_is_unexpected_is_refused(build):
+    checkpoint = checkpoint_of(build(), **{'roi_head.semantic_head.x': torch.zeros(1)})
+    with pytest.raises(ValueError, match=r'1 unexpected \(roi_head.semantic_head.x\)'):
+        load_whole(build(), checkpoint)
+
+
+def test_the_model_is_not_checked_a_second_time(build):
+    model = build()
+    load_whole(model, checkpoint_of(build()))
+    assert model.load_state_dict({}, strict=False).missing_keys
+
+
+def test_other_classes_are_not_evaluated(build):
+    shapes = r'roi_head.bbox_head.fc_cls.weight \(81, 256\) instead of \(4, 256\)'
+    with pytest.raises(ValueError, match=f'4 of another shape .{shapes}.*load_from only'):
+        load_whole(build(), checkpoint_of(build(80)))
+
+
+def test_heads_of_other_classes_start_fresh_in_fine_tuning(build, told):
+    source, model = build(80), build()
+    before = checkpoint_of(model)['state_dict']
+    checkpoint = checkpoint_of(source)
+    require_fit(model, checkpoint, fine_tune=True)
+    load_state_dict(model, checkpoint['state_dict'])
+    assert len(checkpoint['state_dict']) == len(before) - 4
+    assert_loaded(model, checkpoint)
+    for name in ('bbox_head.fc_cls', 'mask_head.conv_logits'):
+        for leaf in ('weight', 'bias'):
+            key = f'roi_head.{name}.{leaf}'
+            assert torch.equal(model.state_dict()[key], before[key])
+    (line,) = (line for line in told if 'fresh' in line)
+    assert re.match(
+        'heads of another number of classes start fresh: 4 parameters .*fc_cls.weight', line
+    )
+
+
+def test_all_else_is_refused_in_fine_tuning_unless_asked_for(build, told):
+    def checkpoint():
+        wrong = {'neck.lateral_convs.0.conv.weight': torch.zeros(9, 9, 1, 1), 'x': torch.zeros(1)}
+        return checkpoint_of(build(80), without='rpn_head', **wrong)
+
+    model = build()
+    with pytest.raises(ValueError, match=r'1 of another shape \(neck.lateral_convs.0'):
+        require_fit(model, checkpoint(), fine_tune=True)
+    part = checkpoint()
+    require_fit(model, part, fine_tune=True, partial=True)
+    load_state_dict(model, part['state_dict'])
+    (line,) = (line for line in told if 'in part' in line)
+    assert re.search(r'1 of another shape.*6 missing \(rpn_head.*1 unexpected \(x\)', line)
+
+
+def test_position_tables_are_fitted_unless_an_optimizer_knows_them(build, told):
+    checkpoint = checkpoint_of(build(input_size=(160, 160)))
+    require_fit(model := build(input_size=(320, 320)), checkpoint)
+    load_state_dict(model, checkpoint['state_dict'])
+    assert any('position tables are fitted' in line for line in told)
+    with pytest.raises(ValueError, match=r'of another shape \(backbone.layer3.1.conv2.context'):
+        require_fit(model, checkpoint_of(build(input_size=(160, 160))), exact=True)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_weights_that_are_not_finite_are_refused(value, build):
+    checkpoint = checkpoint_of(build(), **{'neck.fpn_convs.0.conv.bias': torch.tensor([value])})
+    with pytest.raises(ValueError, match=r'not finite.*1 tensors \(neck.fpn_convs.0.conv.bias\)'):
+        load_whole(build(), checkpoint)
+
+
+def test_a_backbone_alone_and_something_else_are_named(build):
+    backbone = {'state_dict': build().backbone.state_dict()}
+    with pytest.raises(ValueError, match='it is one of a backbone alone: .*init_cfg'):
+        load_whole(build(), backbone)
+    with pytest.raises(ValueError, match=r'nothing of this model, but 2 keys \(epoch, optim\)'):
+        load_whole(build(), {'epoch': 3, 'optim': {}})
+    with pytest.raises(ValueError, match='no state dict, only a list'):
+        weights_of([1])

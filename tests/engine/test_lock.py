@@ -1,0 +1,62 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from lesa_mmdet.engine.lock import NAME, lock, lock_work_dir, release
+
+HOLD = """
+import sys
+from lesa_mmdet.engine.lock import lock
+lock(sys.argv[1])
+print('locked', flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another process, which has the lock."""
+    process = subprocess.Popen(
+        [sys.executable, '-W', 'ignore', '-c', HOLD, tmp_path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == 'locked\n'
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_of_another_process_and_stale(other, tmp_path):
+    with pytest.raises(ValueError, match=f'{re.escape(str(tmp_path))} is in use.*{other.pid} on'):
+        lock(tmp_path)
+    assert (tmp_path / NAME).read_text(), 'who has it stays there for the next to ask'
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    lock(tmp_path)
+    assert f'"pid": {os.getpid()}' in (tmp_path / NAME).read_text()
+    release(tmp_path)
+
+
+def test_own_lock_may_be_taken_again_and_is_given_back(tmp_path):
+    lock(tmp_path / 'new')
+    lock(tmp_path / 'new')
+    release(tmp_path / 'new')
+    release(tmp_path / 'new')
+    code = f'from lesa_mmdet.engine.lock import lock; lock({str(tmp_path / "new")!r})'
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)
+
+
+def test_work_dir_of_a_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('RANK', '1')
+    lock_work_dir(None, 'configs/some.py', 'pytorch')
+    assert not (tmp_path / 'work_dirs').exists()
+    lock_work_dir(None, 'configs/some.py', 'none')
+    assert (tmp_path / 'work_dirs' / 'some' / NAME).is_file()
+    release(tmp_path / 'work_dirs' / 'some')

@@ -1,0 +1,100 @@
+"""A training that is killed at any moment goes on, and ends where an uninterrupted one does.
+
+It saves after every three iterations and keeps one checkpoint. ``LESA_KILLS=20`` kills it 20 times.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from lesa_mmdet.checkpoints.files import read_checkpoint
+from lesa_mmdet.datasets.shapes import generate
+
+from helpers.paths import ROOT
+
+pytestmark = pytest.mark.slow
+
+CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
+KILLS = int(os.environ.get('LESA_KILLS', 3))
+EPOCHS = 4 * KILLS
+
+
+@pytest.fixture
+def command(tmp_path):
+    root = generate(tmp_path / 'shapes', num_train=3, num_val=1)
+    return [
+        sys.executable,
+        'tools/train.py',
+        CONFIG,
+        '--cfg-options',
+        f'train_dataloader.dataset.data_root={root}/',
+        'train_dataloader.dataset.pipeline.2.scale=(64,64)',
+        'train_dataloader.batch_size=1',
+        'train_dataloader.num_workers=0',
+        f'val_dataloader.dataset.data_root={root}/',
+        f'val_evaluator.ann_file={root}/annotations/val.json',
+        f'train_cfg.max_epochs={EPOCHS}',
+        f'train_cfg.val_interval={EPOCHS + 1}',
+        'default_hooks.logger.interval=1',
+        'default_hooks.checkpoint.max_keep_ckpts=1',
+        'randomness.seed=0',
+    ]
+
+
+def start(command, work_dir, *more):
+    return subprocess.Popen(
+        [*command[:3], '--work-dir', str(work_dir), *more, *command[3:]],
+        cwd=ROOT,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def kill_somewhere(process, source):
+    """SIGKILL a training at a random moment of the first epochs that it does; its output so far."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if 'Epoch(train)' in line:
+            break
+    time.sleep(source.uniform(0, 3))
+    os.killpg(process.pid, signal.SIGKILL)
+    return ''.join(lines) + process.communicate()[0]
+
+
+def epoch_of(work_dir):
+    found = [int(path.stem[6:]) for path in Path(work_dir).glob('epoch_*.pth')]
+    return max(found, default=0)
+
+
+def test_killed_at_random_moments(command, tmp_path):
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    out = start(command, whole).communicate()[0]
+    expected = read_checkpoint(whole / f'epoch_{EPOCHS}.pth')
+
+    source, reached = random.Random(0), [0]
+    for _ in range(KILLS):
+        out = kill_somewhere(start(command, parts, '--resume'), source)
+        resumed = f'resumed epoch: {reached[-1]}' if reached[-1] else 'the training starts anew'
+        assert resumed in out, out[-3000:]
+        assert epoch_of(parts) >= reached[-1]
+        assert len(list(parts.glob('epoch_*.pth'))) <= 2  # the one that is kept, and the next
+        reached.append(epoch_of(parts))
+    print('epochs reached:', reached)
+    process = start(command, parts, '--resume')
+    out = process.communicate()[0]
+    assert process.returncode == 0, out[-3000:]
+    assert [path.name for path in parts.glob('*.pth*')] == [f'epoch_{EPOCHS}.pth']
+    state = read_checkpoint(parts / f'epoch_{EPOCHS}.pth')['state_dict']
+    assert state.keys() == expected['state_dict'].keys()
+    assert all(torch.equal(state[key], value) for key, value in expected['state_dict'].items())
