@@ -130,7 +130,7 @@ def test_flattened_positions_start_fresh_in_a_detection_backbone(log, tmp_path):
     heads = 4
     for key, value in after.items():
         if key.endswith(('context.height', 'context.width')):
-            assert torch.equal(value, before[key])
+            assert 0 < value.std() < 2 * value.shape[1] ** -0.5
         elif 'similarity_norm' in key and value.dim():
             assert torch.equal(value[:heads], state[key][:heads])
             assert torch.equal(value[heads:], before[key][heads:])
