@@ -1,5 +1,6 @@
 """Where a place looks: its local field, its context weights and its omega, over the image."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from ..layers import Operator
+from ..layers import ELSA, Operator
 from .model import get_operator, operators
 
 COLUMNS = 4
@@ -102,8 +103,10 @@ class PlaceMaps:
     Attributes:
         place (tuple[int, int]): Row and column of the place.
         shape (tuple[int, int]): (H, W) of the map.
-        weights (np.ndarray, optional): Softmax weights (heads, H, W) of the context; of a
-            convolution None.
+        weights (np.ndarray, optional): Softmax weights (heads, H, W) of the context, or of ELSA's
+            neighbours; of a convolution None.
+        fixed (np.ndarray, optional): What ELSA adds to them at all positions alike, (heads, H, W):
+            magnitude, averaged over the channels of a head; else None.
         field (np.ndarray, optional): Points (n, 2), (x, y) on the map, around which the operator's
             convolution samples; without one None.
         omega (np.ndarray, optional): Mean (H, W) over the channels of the context's weight;
@@ -113,6 +116,7 @@ class PlaceMaps:
     place: tuple[int, int]
     shape: tuple[int, int]
     weights: Optional[np.ndarray] = None
+    fixed: Optional[np.ndarray] = None
     field: Optional[np.ndarray] = None
     omega: Optional[np.ndarray] = None
 
@@ -203,6 +207,8 @@ class Recording:
             query = torch.tensor([row * shape[1] + col], device=x.device)
             weights = module.context.weights(self._factors[layer], query)
             maps['weights'] = weights[0, :, 0].unflatten(-1, shape).cpu().numpy()
+        elif isinstance(module, ELSA):
+            maps.update(self._neighborhood_at((row, col), layer))
         conv = _local_conv(module)
         if conv is not None:
             # A strided convolution has an output at every other position only.
@@ -213,6 +219,35 @@ class Recording:
         if 'omega' in record:
             maps['omega'] = record['omega'][0].mean(0).cpu().numpy()
         return PlaceMaps(**maps)
+
+    def _neighborhood_at(self, place: tuple[int, int], layer: str) -> dict[str, np.ndarray]:
+        """What ELSA weighs the neighbours of a place with: by the softmax, and always."""
+        module, x = self._layers[layer], self._records[layer]['input']
+        if layer not in self._factors:
+            q, k, _ = module.split_qkv(x)
+            self._factors[layer] = module.weights(q, k)
+        weights = self._factors[layer][0, ..., place[0], place[1]]
+        maps = dict(weights=_spread(weights, place, x.shape[-2:], module.dilation))
+        _, add = module.fixed_weights()
+        if add is not None:
+            of_heads = add.abs().unflatten(0, (module.num_heads, -1)).mean(1).flatten(1)
+            maps['fixed'] = _spread(of_heads, place, x.shape[-2:], module.dilation)
+        return maps
+
+
+def _spread(
+    window: Tensor, place: tuple[int, int], shape: Sequence[int], dilation: int
+) -> np.ndarray:
+    """The weights (heads, k * k) of the neighbours of a place on its map: (heads, H, W)."""
+    size = math.isqrt(window.shape[1])
+    offsets = (np.arange(size) - size // 2) * dilation
+    spread = np.zeros((len(window), *shape), np.float32)
+    rows, cols = (centre + offsets for centre in place)
+    inside = [(0 <= index) & (index < length) for index, length in zip((rows, cols), shape)]
+    window = window.float().cpu().numpy().reshape(-1, size, size)
+    there = np.ix_(range(len(window)), rows[inside[0]], cols[inside[1]])
+    spread[there] = window[:, inside[0]][:, :, inside[1]]
+    return spread
 
 
 def see(model: nn.Module, image: Union[str, Path]) -> tuple[View, Tensor]:
@@ -293,7 +328,8 @@ def local_field(
 def draw_maps(image: np.ndarray, view: View, point: Sequence[int], maps: PlaceMaps) -> Figure:
     """Draw what a place is made of over the image: local field, context, omega, each head.
 
-    Weights are coloured from 0 to their maximum, omega from its minimum to its maximum.
+    Weights are coloured from 0 to their maximum, omega from its minimum to its maximum. Of ELSA,
+    the panels show the neighbourhood alone, and what is added to each head's weights follows them.
 
     Args:
         image (np.ndarray): Image (H, W, 3), RGB.
@@ -315,8 +351,11 @@ def draw_maps(image: np.ndarray, view: View, point: Sequence[int], maps: PlaceMa
         extent = (left, right, bottom, top)
         axes.imshow(values, 'viridis', alpha=0.6, vmin=low, vmax=values.max(), extent=extent)
         _draw_boxes(axes, [place], view, shape)
+        if maps.fixed is not None:
+            _zoom(axes, view, maps)
 
-    rows = 1 + -(-len(heads) // COLUMNS)
+    fixed = () if maps.fixed is None else maps.fixed
+    rows = 1 + -(-(len(heads) + len(fixed)) // COLUMNS)
     panel_height = PANEL_WIDTH * image.shape[0] / image.shape[1] + TITLE_HEIGHT
     figure = Figure(figsize=(COLUMNS * PANEL_WIDTH, rows * panel_height), layout='constrained')
     of_mean, of_heads = np.split(figure.subplots(rows, COLUMNS, squeeze=False), [1])
@@ -338,9 +377,20 @@ def draw_maps(image: np.ndarray, view: View, point: Sequence[int], maps: PlaceMa
     panels = chain(of_heads.flat, panels)
     for head, weights in enumerate(heads, start=1):
         draw_heat(next(panels), f'head {head}: max {weights.max():.3g}', weights)
+    for head, weights in enumerate(fixed, start=1):
+        draw_heat(next(panels), f'added in head {head}: max {weights.max():.3g}', weights)
     for axes in panels:
         axes.remove()
     return figure
+
+
+def _zoom(axes: Axes, view: View, maps: PlaceMaps) -> None:
+    """Show the neighbourhood that has weights, and one place more on each side."""
+    _, rows, cols = np.nonzero(maps.weights)
+    first = np.array((cols.min(), rows.min())) - 1
+    last = np.array((cols.max(), rows.max())) + 2
+    (left, top), (right, bottom) = view.to_image(np.stack((first, last)), maps.shape)
+    axes.set(xlim=(left, right), ylim=(bottom, top))
 
 
 def _draw_image(axes: Axes, title: str, image: np.ndarray) -> Axes:

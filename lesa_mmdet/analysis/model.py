@@ -94,7 +94,9 @@ def _name_classes(model: nn.Module, meta: Mapping[str, Any]) -> None:
 
 
 def operators(model: nn.Module) -> dict[str, Operator]:
-    """The operators of a model by the names of their blocks, 'layer3.1', in the order they run.
+    """The operators of a model by the names of their blocks, in the order they run.
+
+    Blocks of a ResNet are called 'layer3.1', those of a Swin 'stages.2.blocks.1'.
 
     Args:
         model (nn.Module): Detector, classifier or backbone.
@@ -104,7 +106,7 @@ def operators(model: nn.Module) -> dict[str, Operator]:
     """
     backbone = getattr(model, 'backbone', model)
     found = {
-        name.removesuffix('.conv2'): module
+        _block_of(name): module
         for name, module in backbone.named_modules()
         if isinstance(module, Operator)
     }
@@ -114,6 +116,10 @@ def operators(model: nn.Module) -> dict[str, Operator]:
             'checkpoint of a model with self-attention or LESA'
         )
     return found
+
+
+def _block_of(name: str) -> str:
+    return name.removesuffix('.conv2').removesuffix('.attn.operator')
 
 
 def mixers(model: nn.Module) -> dict[str, nn.Module]:
@@ -129,7 +135,7 @@ def mixers(model: nn.Module) -> dict[str, nn.Module]:
     found = {}
     for name, module in backbone.named_modules():
         if isinstance(module, Operator):
-            found[name.removesuffix('.conv2')] = module
+            found[_block_of(name)] = module
         elif isinstance(module, Bottleneck):
             found[name] = module.conv2
     return found

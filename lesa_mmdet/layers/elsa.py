@@ -122,7 +122,7 @@ class ELSA(Operator):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H, W)."""
-        q, k, v = self.qkv(x).split(self.splits, dim=1)
+        q, k, v = self.split_qkv(x)
         out = attend_neighborhood(
             v,
             self.weights(q, k),
@@ -131,6 +131,10 @@ class ELSA(Operator):
             backend=self.backend,
         )
         return self.project(out)
+
+    def split_qkv(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Queries and keys (B, C_qk, H, W) and values (B, C_out, H, W) of a map."""
+        return self.qkv(x).split(self.splits, dim=1)
 
     def weights(self, q: Tensor, k: Tensor) -> Tensor:
         """Softmax weights of the neighbours, in float32 or wider.

@@ -2,6 +2,7 @@
 
 Writes one PNG a layer: the point, the local term's receptive field at its place, the weights of the
 context for this place (mean of the heads, and each), and omega, how much context all places take.
+Of ELSA: the weights of the place's neighbours, and what each head adds to them everywhere.
 """
 
 from argparse import ArgumentParser
