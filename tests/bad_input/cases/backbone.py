@@ -145,7 +145,7 @@ CASES = [
         r'ValueError: depth is 18, but has to be one of 50, 101 or 152', kind=LESA_WRN, depth=18
     ),
     backbone(
-        r'ValueError: stage 3 of depth 18 has BasicBlocks, but an operator takes the place',
+        r'ValueError: stage 3 of depth 18 has BasicBlocks, but an operator',
         depth=18,
     ),
     *(
