@@ -19,7 +19,7 @@ lesa_hooks = dict(
     sync_buffers=dict(type='SyncBuffersHook'),
 )
 
-# The paper's backbones with their ImageNet checkpoints: model = dict(backbone=_base_.backbones.r50)
+# The papers' backbones with their ImageNet checkpoints: model = dict(backbone=_base_.backbones.r50)
 backbones = dict(
     r50=dict(
         type='LESA_ResNet',
@@ -48,5 +48,15 @@ backbones = dict(
     ),
     lesa_wrn50=dict(
         type='LESA_WRN', init_cfg=dict(checkpoint='checkpoints/lesa_wrn50_imagenet.pth')
+    ),
+    elsa_swin_t=dict(
+        type='ELSA_Swin',
+        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/elsa_swin_tiny_imagenet.pth'),
+    ),
+    elsa_swin_s=dict(
+        type='ELSA_Swin',
+        depths=(2, 2, 18, 2),
+        operator=dict(type='ELSA', group_width=8),
+        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/elsa_swin_small_imagenet.pth'),
     ),
 )

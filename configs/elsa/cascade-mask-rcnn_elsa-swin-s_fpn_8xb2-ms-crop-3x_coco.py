@@ -1,10 +1,3 @@
 _base_ = './cascade-mask-rcnn_elsa-swin-t_fpn_8xb2-ms-crop-3x_coco.py'
 
-model = dict(
-    backbone=dict(
-        depths=(2, 2, 18, 2),
-        operator=dict(type='ELSA', group_width=8),
-        drop_path_rate=0.75,
-        init_cfg=dict(checkpoint='checkpoints/elsa_swin_small_imagenet.pth'),
-    )
-)
+model = dict(backbone=dict(_base_.backbones.elsa_swin_s, drop_path_rate=0.75))

@@ -1,16 +1,6 @@
-_base_ = [
-    '../_base_/models/cascade-mask-rcnn_4conv1fc-giou_fpn.py',
-    '../_base_/datasets/coco_instance_ms-crop.py',
-    '../_base_/schedules/schedule_8xb2-adamw-3x.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/models/cascade-mask-rcnn_giou_fpn.py', '../_base_/elsa_8xb2-ms-crop-3x.py']
 
 model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='ELSA_Swin',
-        drop_path_rate=0.2,
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/elsa_swin_tiny_imagenet.pth'),
-    ),
-    neck=dict(in_channels=[96, 192, 384, 768]),
+    backbone=dict(_base_.backbones.elsa_swin_t, _delete_=True, drop_path_rate=0.2),
+    neck=_base_.neck,
 )

@@ -1,16 +1,6 @@
-_base_ = [
-    'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
-    '../_base_/datasets/coco_instance_ms-crop.py',
-    '../_base_/schedules/schedule_8xb2-adamw-1x.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/models/mask-rcnn_fpn.py', '../_base_/elsa_8xb2-ms-crop-1x.py']
 
 model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='ELSA_Swin',
-        drop_path_rate=0.1,
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/elsa_swin_tiny_imagenet.pth'),
-    ),
-    neck=dict(in_channels=[96, 192, 384, 768]),
+    backbone=dict(_base_.backbones.elsa_swin_t, _delete_=True, drop_path_rate=0.1),
+    neck=_base_.neck,
 )

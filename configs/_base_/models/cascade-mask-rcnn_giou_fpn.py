@@ -1,8 +1,10 @@
 _base_ = 'mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py'
 
-# Box heads as those of mmdet's Cascade Mask R-CNN with ConvNeXt.
+# Box heads as those of mmdet's Cascade Mask R-CNN with ConvNeXt; the rest as in mmdet 2.11, see
+# docs/configs.md.
 model = dict(
     roi_head=dict(
+        type='LESA_CascadeRoIHead',
         bbox_head=[
             dict(
                 head,
@@ -16,6 +18,8 @@ model = dict(
                 loss_bbox=dict(type='GIoULoss', loss_weight=10.0),
             )
             for head in _base_.model.roi_head.bbox_head
-        ]
-    )
+        ],
+    ),
+    train_cfg=dict(rpn_proposal=dict(min_bbox_size=-1)),
+    test_cfg=dict(rpn=dict(min_bbox_size=-1)),
 )
