@@ -133,19 +133,22 @@ def _finite(lines):
 
 
 @triton.jit
+def _starts(x, query, size, length, EVEN: tl.constexpr):
+    """(M, 1): pointers to the logits of queries in contiguous (B, heads, size, length)."""
+    at = query if EVEN else tl.minimum(query, size - 1)
+    return _head(x, size * length) + at[:, None] * length
+
+
+@triton.jit
 def _load_lines(
-    row, col, query, h, w, height, width,
+    row, col, h, w, height, width,
     ROWS: tl.constexpr, COLS: tl.constexpr, LINES: tl.constexpr, EVEN: tl.constexpr,
 ):  # fmt: skip
     """(M, 2 * LINES): row logits of the tile at (h, w) and -inf, its column logits and -inf."""
-    size = height * width
     line = tl.arange(0, 2 * LINES)[None, :]
     of_row = line < LINES
     rows, cols = line, line - LINES
-    at = query[:, None] if EVEN else tl.minimum(query, size - 1)[:, None]
-    row_at = _head(row, size * height) + at * height + (h + rows)
-    col_at = _head(col, size * width) + at * width + (w + cols)
-    pointers = tl.where(of_row, row_at, col_at)
+    pointers = tl.where(of_row, row + (h + rows), col + (w + cols))
     if EVEN and ROWS == LINES and COLS == LINES:
         return _finite(tl.load(pointers))
     else:
@@ -157,45 +160,43 @@ def _load_lines(
 
 @triton.jit
 def _added_lines(
-    row, col, query, h, w, height, width, ROWS: tl.constexpr, COLS: tl.constexpr
+    row, col, h, w, height, width, M: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr
 ):  # fmt: skip
     """(M, N): position logits of the tile at (h, w), in float32 without matrix units."""
-    size = height * width
-    key_h, key_w = (h + tl.arange(0, ROWS))[None, :], (w + tl.arange(0, COLS))[None, :]
-    at = tl.minimum(query, size - 1)[:, None]
-    row_at = _head(row, size * height) + at * height + key_h
-    col_at = _head(col, size * width) + at * width + key_w
-    of_row = tl.load(row_at, key_h < height, other=float('-inf'))
-    of_col = tl.load(col_at, key_w < width, other=float('-inf'))
-    return (of_row[:, :, None] + of_col[:, None, :]).reshape(query.shape[0], ROWS * COLS)
+    rows, cols = h + tl.arange(0, ROWS)[None, :], w + tl.arange(0, COLS)[None, :]
+    of_row = tl.load(row + rows, rows < height, other=float('-inf'))
+    of_col = tl.load(col + cols, cols < width, other=float('-inf'))
+    return (of_row[:, :, None] + of_col[:, None, :]).reshape(M, ROWS * COLS)
 
 
 @triton.jit
 def _position(
-    row, col, query, h, w, height, width,
-    ROWS: tl.constexpr, COLS: tl.constexpr, LINES: tl.constexpr, EVEN: tl.constexpr,
+    row, col, h, w, height, width,
+    M: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, LINES: tl.constexpr,
+    EVEN: tl.constexpr,
 ):  # fmt: skip
-    """(M, N): position logits of the tile at (h, w)."""
+    """(M, N): position logits of the tile at (h, w), from where those of the queries start."""
     if LINES:
-        lines = _load_lines(row, col, query, h, w, height, width, ROWS, COLS, LINES, EVEN)
+        lines = _load_lines(row, col, h, w, height, width, ROWS, COLS, LINES, EVEN)
         one_hot = _one_hot(lines.dtype, _unit(lines.dtype), ROWS, COLS, LINES)
         return _dot(lines, one_hot, None, 'ieee')
     else:
-        return _added_lines(row, col, query, h, w, height, width, ROWS, COLS)
+        return _added_lines(row, col, h, w, height, width, M, ROWS, COLS)
 
 
 @triton.jit
 def _position_of_keys(
-    row, col, query, h, w, height, width,
-    ROWS: tl.constexpr, COLS: tl.constexpr, LINES: tl.constexpr, EVEN: tl.constexpr,
+    row, col, h, w, height, width,
+    M: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, LINES: tl.constexpr,
+    EVEN: tl.constexpr,
 ):  # fmt: skip
     """(N, M): the same, transposed."""
     if LINES:
-        lines = _load_lines(row, col, query, h, w, height, width, ROWS, COLS, LINES, EVEN)
+        lines = _load_lines(row, col, h, w, height, width, ROWS, COLS, LINES, EVEN)
         one_hot = _one_hot(lines.dtype, _unit(lines.dtype), ROWS, COLS, LINES)
         return _dot(tl.trans(one_hot), tl.trans(lines), None, 'ieee')
     else:
-        return tl.trans(_added_lines(row, col, query, h, w, height, width, ROWS, COLS))
+        return tl.trans(_added_lines(row, col, h, w, height, width, M, ROWS, COLS))
 
 
 @triton.jit
@@ -231,6 +232,7 @@ def forward(
     query_mask = query < size
     chan, vchan = tl.arange(0, D), tl.arange(0, DV)
 
+    row, col = _starts(row, query, size, height, EVEN), _starts(col, query, size, width, EVEN)
     q_block = _load(q, q_strides, query[:, None], chan[None, :], query_mask[:, None], d, EVEN)
     running_max = tl.full((M,), _lowest(dtype), tl.float32)
     running_sum = tl.zeros((M,), tl.float32)
@@ -240,7 +242,7 @@ def forward(
             key, key_mask = _tile(h, w, height, width, ROWS, COLS)
             k_tile = _load(k, k_strides, key[None, :], chan[:, None], key_mask[None, :], d, EVEN)
             v_tile = _load(v, v_strides, key[:, None], vchan[None, :], key_mask[:, None], dv, EVEN)
-            position = _position(row, col, query, h, w, height, width, ROWS, COLS, LINES, EVEN)
+            position = _position(row, col, h, w, height, width, M, ROWS, COLS, LINES, EVEN)
             logits = _dot(q_block, k_tile, position, PRECISION)
             new_max = tl.maximum(running_max, tl.max(logits, 1))
             weights = tl.math.exp2(logits * LOG2E - (new_max * LOG2E)[:, None])
@@ -285,6 +287,7 @@ def backward_queries(
     grad_row_at = _head(grad_row, size * height) + query[:, None] * height + rows
     grad_col_at = _head(grad_col, size * width) + query[:, None] * width + cols
 
+    row, col = _starts(row, query, size, height, EVEN), _starts(col, query, size, width, EVEN)
     q_block = _load(q, q_strides, query[:, None], chan[None, :], query_mask[:, None], d, EVEN)
     out_block = _load(
         out, out_strides, query[:, None], vchan[None, :], query_mask[:, None], dv, EVEN
@@ -306,7 +309,7 @@ def backward_queries(
             grad_row_mask = query_mask[:, None] & (rows < ROWS) & (h + rows < height)
             if SPLIT:  # what the columns so far have given
                 grad_row_block = tl.load(grad_row_at + h, grad_row_mask & (w > 0), other=0.0)
-            position = _position(row, col, query, h, w, height, width, ROWS, COLS, LINES, EVEN)
+            position = _position(row, col, h, w, height, width, M, ROWS, COLS, LINES, EVEN)
             logits = _dot(q_block, k_tile, position, PRECISION)
             weights = tl.math.exp2(logits * LOG2E - lse_block[:, None])
             grad_weights = _dot(grad_out_block, v_tile, None, PRECISION)
@@ -361,7 +364,11 @@ def backward_keys(
             grad_out, grad_out_strides, query[:, None], vchan[None, :], query_mask[:, None], dv,
             EVEN,
         )  # fmt: skip
-        position = _position_of_keys(row, col, query, h, w, height, width, ROWS, COLS, LINES, EVEN)
+        row_at = _starts(row, query, size, height, EVEN)
+        col_at = _starts(col, query, size, width, EVEN)
+        position = _position_of_keys(
+            row_at, col_at, h, w, height, width, M, ROWS, COLS, LINES, EVEN
+        )
         logits = _dot(k_tile, q_block, position, PRECISION)
         weights = tl.math.exp2(logits * LOG2E - lse_block[None, :])
         grad_v_tile = _dot(weights.to(dtype), grad_out_block, grad_v_tile, PRECISION)
