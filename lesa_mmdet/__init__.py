@@ -8,8 +8,11 @@ from .engine.hooks import (
     BackboneAutocastHook,
     EpochSeedHook,
     FiniteLossHook,
+    FitCheckpointHook,
     MaskMemoryHook,
     TermWeightsHook,
+    WholeCheckpointHook,
+    WorkDirLockHook,
 )
 from .layers import ELSA, LESA, AugmentedAttention, SelfAttention
 from .roi_heads import LESA_CascadeRoIHead, LESA_HTCRoIHead
@@ -26,6 +29,7 @@ __all__ = [
     'ELSA_Swin',
     'EpochSeedHook',
     'FiniteLossHook',
+    'FitCheckpointHook',
     'LESA_CascadeRoIHead',
     'LESA_HTCRoIHead',
     'LESA_ResNet',
@@ -33,6 +37,8 @@ __all__ = [
     'MaskMemoryHook',
     'SelfAttention',
     'TermWeightsHook',
+    'WholeCheckpointHook',
+    'WorkDirLockHook',
     '__version__',
     'config_path',
 ]

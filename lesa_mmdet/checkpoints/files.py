@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, Union
 
 import torch
 from mmengine.logging import print_log
+from mmengine.utils import digit_version
 
 from .pickles import STAND_INS, Refused, restore
 
@@ -33,7 +34,13 @@ def read_checkpoint(file: Union[str, os.PathLike, BinaryIO], map_location: Any =
         FileNotFoundError: If there is no such file.
         OSError: If it cannot be read.
         ValueError: If it is a folder, no checkpoint, truncated, or asks for anything else.
+        ImportError: If torch is older than 2.6.
     """
+    if digit_version(torch.__version__) < digit_version('2.6'):
+        raise ImportError(
+            f'checkpoints are read with torch 2.6 or newer, here is {torch.__version__}: older '
+            'versions let a file run code even where they read weights only (CVE-2025-32434)'
+        )
     if isinstance(file, (str, os.PathLike)):
         name = file = os.path.expanduser(file)
         if os.path.isdir(file):

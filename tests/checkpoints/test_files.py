@@ -187,3 +187,10 @@ def test_errors_of_the_system_stay_as_they_are(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, 'load', fail)
     with pytest.raises(PermissionError, match='Permission denied'):
         read_checkpoint(tmp_path / 'file.pth')
+
+
+def test_torch_that_runs_code_reads_nothing(tmp_path, monkeypatch):
+    path = save({}, tmp_path / 'file.pth')
+    monkeypatch.setattr(torch, '__version__', '2.5.1')
+    with pytest.raises(ImportError, match='torch 2.6 or newer, here is 2.5.1'):
+        read_checkpoint(path)
