@@ -29,7 +29,8 @@ def run(function, inputs, grad_out=None):
     out = function(**inputs)
     if grad_out is None:
         generator = torch.Generator().manual_seed(1)
-        grad_out = torch.randn(out.shape, generator=generator, dtype=torch.float64)
+        # Of few bits, so that it is the same number in every type.
+        grad_out = torch.randn(out.shape, generator=generator, dtype=torch.float64).bfloat16()
     grads = torch.autograd.grad(out, list(inputs.values()), grad_out.to(out.dtype))
     return {'output': out.detach(), **dict(zip(inputs, grads))}
 
