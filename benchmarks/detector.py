@@ -48,9 +48,9 @@ def run(model: str, size: int, backbone: str, device: str, seconds: float) -> di
 
     def train() -> None:
         loss, _ = detector.parse_losses(detector(**data, mode='loss'))
-        optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        optimizer.zero_grad()  # as mmengine does: a forward pass finds no gradients in memory
 
     return meter(train)
 

@@ -3,11 +3,14 @@
 import argparse
 import json
 import math
+from pathlib import Path
 
 import pytest
 import study
 import study_report
 from study_models import DATA_SETS, MODELS
+
+from helpers.paths import ROOT
 
 SETTINGS = dict(epochs=1)
 
@@ -140,3 +143,8 @@ def test_killed_run_goes_on(tmp_path, monkeypatch):
     resumed = study.train(run, tmp_path / 'whole')
     for key in ('box_ap', 'mask_ap', 'unary', 'parameters'):
         assert resumed[key] == whole[key]
+
+
+def test_documentation_shows_the_stored_figures():
+    stored = json.loads(Path(study.RESULTS).read_text())
+    assert study_report.tables(stored['runs']) in (ROOT / 'docs' / 'study.md').read_text()
