@@ -1,65 +1,56 @@
-# make demo    train, evaluate and draw a LESA Mask R-CNN on generated images (CPU or GPU)
-# make explore open a page on the demo's detector: what it finds, and where it looks
-# make test    ruff and pytest
-# make docs    build the documentation: docs/_build/html/index.html
-# make setup   only install
-# VENV=/path   use that environment as it is instead of making .venv
+# make demo           train, evaluate and draw a LESA Mask R-CNN on generated images (CPU or GPU)
+# make explore        open a page on the demo's detector: what it finds, and where it looks
+# make test           ruff and pytest
+# make docs           build the documentation: docs/_build/html/index.html
+# make setup          only install
+# make clean          remove what these have installed
+#
+# PYTHON=python3.12   the Python to install for; without it, python3
+# STACK=onedl         OneDL's mmcv, mmengine and mmdet, in .venv-onedl; STACK=openmmlab: OpenMMLab's,
+#                     in .venv; without it, the one that this Python can have
+# VENV=/path          use that environment as it is
+# WORKERS=4           processes that run the tests; without it, 2
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-
 .DEFAULT_GOAL := demo
-PYTHON ?= python3
-VENV ?= .venv
-BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+.PHONY: demo explore test docs setup setup-pretrain setup-docs clean
 
-.PHONY: demo explore test docs setup clean
+WORKERS ?= 2
 
-ifeq ($(origin VENV),file)
-PRETRAIN := $(VENV)/pretrain/.ready
-DOCS := $(VENV)/.docs
-setup: $(VENV)/.ready
-else
+ifeq ($(VENV),)
+STACK := $(or $(STACK),$(shell tools/environment.sh stack "$(PYTHON)"))
+ENV := .venv$(if $(filter onedl,$(STACK)),-onedl)
 setup:
-	@$(BIN)/python tools/check_env.py
+	@tools/environment.sh make $(ENV) "$(STACK)" "$(PYTHON)"
+setup-pretrain: setup
+	@tools/environment.sh pretrain $(ENV) "$(STACK)"
+setup-docs: setup
+	@tools/environment.sh docs $(ENV)
+else
+ENV := $(VENV)
+setup:
+	@[[ -x "$(ENV)/bin/python" ]] || { echo 'error: VENV=$(VENV) has no bin/python' >&2; exit 2; }
+	@"$(ENV)/bin/python" tools/check_env.py $(if $(filter test,$(MAKECMDGOALS)),--tests)
+setup-pretrain setup-docs: setup
 endif
 
 demo: setup
-	$(BIN)/python tools/demo.py
+	"$(ENV)/bin/python" tools/demo.py
 
 explore: setup
 	@test -f work_dirs/demo/last_checkpoint || { echo 'error: there is no demo yet: make demo'; exit 1; }
-	$(BIN)/python tools/explore.py work_dirs/demo/*.py $$(cat work_dirs/demo/last_checkpoint) \
+	"$(ENV)/bin/python" tools/explore.py work_dirs/demo/*.py "$$(cat work_dirs/demo/last_checkpoint)" \
 	  data/shapes/val
 
-docs: setup $(DOCS)
-	rm -rf docs/_build docs/api
-	$(BIN)/python -m sphinx -W --keep-going -E -b html docs docs/_build/html
+test: setup setup-pretrain
+	"$(ENV)/bin/python" -m ruff check .
+	"$(ENV)/bin/python" -m ruff format --check .
+	OMP_NUM_THREADS=1 "$(ENV)/bin/python" -m pytest -n $(WORKERS) --dist loadfile --durations 10
 
-test: setup $(PRETRAIN)
-	$(BIN)/python -m ruff check .
-	$(BIN)/python -m ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-
-$(VENV)/.ready: requirements.txt setup.py
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install $$(grep '^torch==' requirements.txt) ninja psutil 'setuptools<81' wheel
-	tools/build_mmcv.sh $(BIN)/python 2.1.0
-	$(PIP) install -r requirements.txt
-	@# A machine without a screen may lack libGL, which only OpenCV's windows need.
-	$(BIN)/python -c 'import cv2' 2>/dev/null \
-	  || $(PIP) install --force-reinstall --no-deps opencv-python-headless==5.0.0.93
-	$(PIP) install --no-build-isolation --no-deps -e .
-	touch $@
-
-$(VENV)/pretrain/.ready: requirements-pretrain.txt $(VENV)/.ready
-	$(PIP) install --no-deps --upgrade --target $(@D) -r $<
-	touch $@
-
-$(VENV)/.docs: requirements-docs.txt $(VENV)/.ready
-	$(PIP) install -r $<
-	touch $@
+docs: setup setup-docs
+	"$(ENV)/bin/python" -m sphinx -W --keep-going -E -b html docs docs/_build/html
 
 clean:
-	rm -rf $(VENV) build docs/_build docs/api *.egg-info
+	@tools/environment.sh remove .venv .venv-onedl
+	rm -rf build docs/_build *.egg-info

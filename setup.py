@@ -38,18 +38,24 @@ setup(
     ],
     packages=find_packages(include=['lesa_mmdet', 'lesa_mmdet.*']),
     cmdclass={'build_py': BuildWithConfigs},
-    python_requires='>=3.9',
-    install_requires=[
-        'einops>=0.6',
-        'mmcv>=2.1.0',
-        'mmdet>=3.0.0,<4',
-        'mmengine>=0.7.1,<1',
-        'numpy',
-        'torch>=2.0',
-        'tqdm',
-    ],
+    python_requires='>=3.10',
+    # mmcv, mmengine and mmdet come with one of two extras: OpenMMLab's and OneDL's packages bring
+    # modules of the same names.
+    install_requires=['einops>=0.6', 'numpy', 'torch>=2.0', 'tqdm'],
     extras_require={
-        'pretrain': ['mmpretrain>=1.2.0,<2', 'torchvision'],
+        'openmmlab': [
+            'mmcv>=2.1.0,<2.2',
+            'mmdet>=3.2.0,<3.4',
+            'mmengine>=0.7.1,<1',
+            'setuptools<81',
+        ],
+        'onedl': [
+            'onedl-mmcv>=2.3.6,<3',
+            'onedl-mmdetection>=3.5.1,<4',
+            'onedl-mmengine>=0.10.12,<1',
+        ],
+        'pretrain-openmmlab': ['mmpretrain>=1.2.0,<2', 'torchvision'],
+        'pretrain-onedl': ['onedl-mmpretrain>=1.3.6,<2', 'torchvision'],
         'demo': ['matplotlib', 'opencv-python>=4', 'pycocotools'],
         'explore': ['gradio>=6,<7', 'matplotlib', 'opencv-python>=4', 'pycocotools'],
         'logging': ['seaborn', 'tensorboard'],
@@ -62,6 +68,7 @@ setup(
             'pre-commit',
             'pycocotools',
             'pytest',
+            'pytest-xdist',
             'ruff',
             'sybil',
         ],

@@ -1,5 +1,6 @@
 """LESA backbones for mmdetection. Importing the package registers everything in mmdet."""
 
+from . import stack  # noqa: F401 (first: says what is missing)
 from .backbones import LESA_WRN, ELSA_Swin, LESA_ResNet
 from .checkpoints import schemes
 from .configs import config_path

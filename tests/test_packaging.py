@@ -1,7 +1,10 @@
 """The wheel in another folder: its configs, and a foreign project that builds on them."""
 
+import ast
+import email
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +12,7 @@ import zipfile
 
 import pytest
 from mmengine.fileio import load
+from packaging.requirements import Requirement
 
 from lesa_mmdet import config_path
 
@@ -133,3 +137,62 @@ def test_config_path_names_what_comes_close():
         config_path('mask_rcnn/lesa-r50')
     with pytest.raises(FileNotFoundError, match='zzz is no config .*: _base_/.*faster_rcnn/'):
         config_path('zzz')
+
+
+@pytest.mark.parametrize('missing', ['mmcv', 'mmcv._ext', 'mmdet', 'mmengine'])
+def test_without_either_stack_one_sentence_names_both(missing):
+    block = f"""
+import sys
+sys.modules[{missing!r}] = None
+try:
+    import lesa_mmdet
+except ModuleNotFoundError as error:
+    print('ERROR', error)
+"""
+    out = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', block], cwd=ROOT, capture_output=True, text=True
+    )
+    said = out.stdout.splitlines()[-1]
+    assert said.startswith('ERROR lesa_mmdet needs mmcv with its operators, mmengine and mmdet')
+    assert missing in said and "OpenMMLab's" in said and "OneDL's" in said
+
+
+def test_no_stack_is_required_and_extras_are_of_one_stack_each(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith('.dist-info/METADATA')]
+        metadata = email.message_from_bytes(archive.read(name))
+    required = [Requirement(line) for line in metadata.get_all('Requires-Dist')]
+
+    def of(extra):
+        return {
+            r.name: r.specifier
+            for r in required
+            if r.marker is None or r.marker.evaluate(dict(extra=extra))
+        }
+
+    base = of('')
+    assert not any('mm' in name for name in base)
+    stacks = {
+        'openmmlab': {'mmcv', 'mmdet', 'mmengine', 'setuptools'},
+        'onedl': {'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmengine'},
+    }
+    for stack, names in stacks.items():
+        assert of(stack).keys() - base.keys() == names
+        pretrain = of(f'pretrain-{stack}').keys() - base.keys()
+        assert pretrain == {'onedl-mmpretrain' if stack == 'onedl' else 'mmpretrain', 'torchvision'}
+    # mmdet 3.3 refuses mmcv 2.2, and mmcv 2.1 is built with pkg_resources.
+    assert of('openmmlab')['mmcv'].contains('2.1.0') and not of('openmmlab')['mmcv'].contains(
+        '2.2.0'
+    )
+    assert not of('openmmlab')['setuptools'].contains('81')
+
+
+@pytest.mark.parametrize('stack', ['openmmlab', 'onedl'])
+def test_pinned_requirements_are_within_the_extras(stack):
+    source = (ROOT / 'setup.py').read_text()
+    extras = ast.literal_eval(re.search(r'extras_require=(\{.*?\n    \}),', source, re.S)[1])
+    allowed = {(r := Requirement(line)).name: r.specifier for line in extras[stack]}
+    for line in (ROOT / 'requirements' / f'{stack}.txt').read_text().splitlines():
+        if not line.startswith('#'):
+            name, pinned = line.split('==')
+            assert allowed[name].contains(pinned)

@@ -1,28 +1,38 @@
-"""Check that this Python can run the project: what an existing environment has to bring."""
+"""Check that this Python can run the project: what an environment of one's own has to bring."""
 
 import os
 import platform
 import sys
 from argparse import ArgumentParser
+from collections.abc import Iterable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-NEEDED = {
+# The packages of a stack; both bring the modules mmcv, mmengine and mmdet.
+STACKS = {
+    'OpenMMLab': ('mmcv', 'mmengine', 'mmdet'),
+    'OneDL': ('onedl-mmcv', 'onedl-mmengine', 'onedl-mmdetection'),
+}
+A_STACK = (
+    "OpenMMLab's with tools/build_mmcv.py -r requirements/openmmlab.txt, "
+    "or OneDL's with tools/build_mmcv.py -r requirements/onedl.txt"
+)
+# What is imported, and where to get it.
+PROJECT = {
     'torch': 'pip install torch',
-    'mmcv.ops': 'mmcv with its operators (formerly mmcv-full): tools/build_mmcv.sh PYTHON 2.1.0',
-    'mmdet': 'pip install mmdet==3.3.0',
+    'mmcv.ops': f'mmcv 2 (formerly mmcv-full) with its operators: {A_STACK}',
+    'mmdet.apis': A_STACK,
     'cv2': 'pip install opencv-python-headless',
     'einops': 'pip install einops',
-    'onnx': 'pip install onnx',
-    'onnxscript': 'pip install onnxscript',
+    'matplotlib': 'pip install matplotlib',
     'pycocotools': 'pip install pycocotools',
-    'hypothesis': 'pip install hypothesis',
-    'pytest': 'pip install pytest',
-    'ruff': 'pip install ruff',
     'lesa_mmdet': 'pip install --no-build-isolation --no-deps -e .',
 }
-
+TESTS = dict.fromkeys(
+    ('hypothesis', 'onnx', 'onnxscript', 'pytest', 'ruff', 'xdist'),
+    'pip install -r requirements/tests.txt',
+)
 # Reported beside what mmdet collects, those of either stack.
 PACKAGES = ('lesa_mmdet', 'mmcv', 'mmpretrain', 'onedl-mmcv', 'einops', 'numpy', 'triton')
 TOO_LONG = ('PyTorch compiling details', 'numpy_random_seed')
@@ -30,6 +40,7 @@ TOO_LONG = ('PyTorch compiling details', 'numpy_random_seed')
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
+    parser.add_argument('--tests', action='store_true', help='and what make test needs')
     parser.add_argument(
         '--self-test',
         action='store_true',
@@ -48,15 +59,41 @@ def main() -> None:
         if not self_test():
             sys.exit('a backend does not compute what the definition says, see WRONG and FAILED')
         return
-    missing = []
-    for module, remedy in NEEDED.items():
+    problems = check_modules({**PROJECT, **(TESTS if args.tests else {})})
+    stacks = {name: found for name in STACKS if (found := versions(STACKS[name]))}
+    found = {name: number for of_stack in stacks.values() for name, number in of_stack.items()}
+    if len(stacks) > 1:
+        problems.append(
+            f'  {" and ".join(stacks)} share their folders: pip uninstall {" ".join(found)}, '
+            f'then {A_STACK}'
+        )
+    if problems:
+        sys.exit('\n'.join([f'{sys.executable} cannot run this project:', *problems]))
+    found = {'Python': platform.python_version(), **versions(['torch']), **found}
+    about = ', '.join(f'{name} {number}' for name, number in found.items())
+    print(f'{sys.executable} has all that is needed: {about}')
+
+
+def check_modules(modules: dict[str, str]) -> list[str]:
+    """What cannot be imported, why, and what to do about it."""
+    problems = []
+    for module, remedy in modules.items():
         try:
             import_module(module)
         except Exception as error:
-            missing.append(f'  {module}: {error} -> {remedy}')
-    if missing:
-        sys.exit('\n'.join([f'{sys.executable} lacks:', *missing]))
-    print(f'{sys.executable} has all that is needed')
+            problems.append(f'  {module}: {error} -> {remedy}')
+    return problems
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those packages that are installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def interpret_triton() -> None:
@@ -106,11 +143,7 @@ def print_versions() -> None:
         facts = {'mmdet': f'cannot be imported: {error}', 'Python': sys.version}
     facts = {key: fact for key, fact in facts.items() if key not in TOO_LONG}
     facts['system'] = platform.platform()
-    for package in PACKAGES:
-        try:
-            facts[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    facts.update(versions(PACKAGES))
     print('\n'.join(f'{name}: {fact}' for name, fact in facts.items()))
 
 

@@ -1,0 +1,192 @@
+"""What the Makefile may make and remove, with a Python that only plays installing."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from helpers.paths import ROOT
+
+# Says that it is some version, and makes environments of itself. pip fails where $PIP_FAILS.
+PRETENDED_PYTHON = """\
+#!/bin/bash
+case "$*" in
+  *sys.version_info*) echo {version} ;;
+  "-m venv "*) {venv}
+    mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
+  *"-m pip"*" install --help") ;;
+  *"-m pip"*) echo "pip: ${{*: -2}}"; [[ -z ${{PIP_FAILS:-}} ]] ;;
+  *) echo "python: $*" ;;
+esac
+"""
+
+
+@pytest.fixture(params=['checkout', 'a checkout'])
+def checkout(tmp_path, request):
+    """What the Makefile works with, in a folder with and without a space."""
+    root = tmp_path / request.param
+    for folder in ('requirements', 'tools'):
+        shutil.copytree(ROOT / folder, root / folder)
+    for name in ('Makefile', 'setup.py'):
+        shutil.copy(ROOT / name, root)
+    return root
+
+
+@pytest.fixture
+def pretend(tmp_path):
+    """A Python of a version, at a path with a space."""
+
+    def write(version, venv=''):
+        python = tmp_path / 'some pythons' / f'python{version}'
+        python.parent.mkdir(exist_ok=True)
+        python.write_text(PRETENDED_PYTHON.format(version=version, venv=venv))
+        python.chmod(0o755)
+        return python
+
+    return write
+
+
+@pytest.fixture
+def make(checkout):
+    """Call make; its exit code and what it said."""
+
+    def call(*arguments, **env):
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(('MAKE', 'MFLAGS'))}
+        result = subprocess.run(
+            ['make', *map(str, arguments)],
+            cwd=checkout,
+            env={**clean, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return result.returncode, result.stdout
+
+    return call
+
+
+def test_setup_is_made_once_and_cleaned(make, checkout, pretend):
+    python = pretend('3.11')
+    code, out = make('setup', f'PYTHON={python}')
+    assert code == 0 and '-r requirements/openmmlab.txt' in out
+    assert (checkout / '.venv' / '.ready').is_file()
+    assert make('setup', f'PYTHON={python}') == (0, '')
+    (checkout / 'requirements' / 'tests.txt').touch()
+    assert 'build_mmcv.py' in make('setup', f'PYTHON={python}')[1]
+    assert make('clean')[0] == 0
+    assert not (checkout / '.venv').exists()
+
+
+@pytest.mark.parametrize(
+    'version, arguments, folder',
+    [
+        ('3.10', [], '.venv'),
+        ('3.12', ['STACK=onedl'], '.venv-onedl'),
+        ('3.13', [], '.venv-onedl'),
+    ],
+)
+def test_stack_is_the_one_that_python_can_have(version, arguments, folder, make, checkout, pretend):
+    code, out = make('setup', f'PYTHON={pretend(version)}', *arguments)
+    assert code == 0
+    assert f'requirements/{"onedl" if "onedl" in folder else "openmmlab"}.txt' in out
+    assert (checkout / folder / '.ready').is_file()
+
+
+@pytest.mark.parametrize(
+    'version, arguments, says',
+    [
+        ('2.7', [], 'is Python 2.7: OpenMMLab'),
+        ('3.9', [], 'is Python 3.9: OpenMMLab'),
+        ('3.9', ['STACK=onedl'], "needs 3.10 to 3.12, OneDL's (STACK=onedl) 3.10 to 3.13"),
+        ('3.13', ['STACK=openmmlab'], 'is Python 3.13: OpenMMLab'),
+        ('3.11', ['STACK=other'], 'STACK=other is neither openmmlab nor onedl'),
+        (None, [], 'is no Python that runs'),
+    ],
+)
+def test_what_cannot_be_made(version, arguments, says, make, checkout, pretend):
+    python = pretend(version) if version else 'no-such-python'
+    code, out = make('setup', f'PYTHON={python}', *arguments)
+    errors = [line for line in out.splitlines() if 'error: ' in line]
+    assert code == 2 and len(errors) == 1 and says in errors[0]
+    assert not list(checkout.glob('.venv*'))
+
+
+def test_python_without_venv_leaves_nothing(make, checkout, pretend):
+    python = pretend('3.11', venv='mkdir -p "$3/bin"; exit 1')
+    code, out = make('setup', f'PYTHON={python}')
+    assert code == 2 and 'has no module venv that works' in out
+    assert not (checkout / '.venv').exists()
+
+
+def test_interrupted_setup_goes_on(make, checkout, pretend):
+    python = pretend('3.11')
+    assert make('setup', f'PYTHON={python}', PIP_FAILS='1')[0] == 2
+    assert not (checkout / '.venv' / '.ready').exists()
+    installed = checkout / '.venv' / 'installed'
+    installed.touch()
+    assert make('setup', f'PYTHON={python}')[0] == 0
+    assert installed.exists()
+
+
+def test_interrupted_setup_of_another_python_starts_over(make, checkout, pretend):
+    assert make('setup', f'PYTHON={pretend("3.11")}', PIP_FAILS='1')[0] == 2
+    (checkout / '.venv' / 'installed').touch()
+    assert make('setup', f'PYTHON={pretend("3.12")}')[0] == 0
+    assert not (checkout / '.venv' / 'installed').exists()
+
+
+def test_another_python_than_that_of_the_environment(make, pretend):
+    assert make('setup', f'PYTHON={pretend("3.11")}')[0] == 0
+    code, out = make('setup', f'PYTHON={pretend("3.12")}')
+    assert code == 2 and '.venv has Python 3.11' in out and 'make clean first' in out
+
+
+def test_environment_of_somebody_else(make, checkout, pretend):
+    theirs = checkout / '.venv' / 'pyvenv.cfg'
+    theirs.parent.mkdir()
+    theirs.touch()
+    code, out = make('setup', f'PYTHON={pretend("3.11")}')
+    assert code == 2 and 'error: make did not make .venv: VENV=.venv uses it' in out
+    code, out = make('clean')
+    assert code == 0 and '.venv was not made by make: it stays' in out
+    assert theirs.exists()
+
+
+@pytest.mark.parametrize('name', ['env', 'an env'])
+def test_clean_leaves_a_given_environment(name, make, checkout, pretend, tmp_path):
+    assert make('setup', f'PYTHON={pretend("3.11")}')[0] == 0
+    theirs = tmp_path / name / 'bin' / 'python'
+    theirs.parent.mkdir(parents=True)
+    shutil.copy(pretend('3.11'), theirs)
+    assert make('clean', f'VENV={tmp_path / name}')[0] == 0
+    assert theirs.exists() and not (checkout / '.venv').exists()
+    for root in ('/', tmp_path):
+        assert 'rm -rf /' not in make('-n', 'clean', f'VENV={root}')[1]
+
+
+def test_given_environment_is_used_as_it_is(make, checkout, pretend, tmp_path):
+    theirs = tmp_path / 'an env' / 'bin' / 'python'
+    theirs.parent.mkdir(parents=True)
+    shutil.copy(pretend('3.9'), theirs)
+    assert make('demo', f'VENV={tmp_path / "an env"}') == (
+        0,
+        'python: tools/check_env.py\n'
+        f'"{tmp_path / "an env"}/bin/python" tools/demo.py\n'
+        'python: tools/demo.py\n',
+    )
+    assert 'python: tools/check_env.py --tests\n' in make('test', f'VENV={tmp_path / "an env"}')[1]
+    assert not list(checkout.glob('.venv*'))
+    code, out = make('demo', 'VENV=nowhere')
+    assert code == 2 and 'error: VENV=nowhere has no bin/python' in out
+
+
+def test_demo_needs_nothing_of_the_tests(run, tmp_path):
+    """In an environment of one's own: pytest, ruff, hypothesis and onnx may be missing."""
+    for name in ('pytest', 'ruff', 'hypothesis', 'onnx', 'onnxscript', 'xdist'):
+        (tmp_path / f'{name}.py').write_text(f'raise ImportError("no {name}")')
+    out = run('make', 'setup', f'VENV={sys.prefix}', PYTHONPATH=str(tmp_path))
+    assert 'has all that is needed' in out
+    out = run('tools/check_env.py', '--tests', succeeds=False, PYTHONPATH=str(tmp_path))
+    assert out.count('-> pip install -r requirements/tests.txt') == 6
