@@ -60,14 +60,14 @@ def start(command, work_dir, *more):
     )
 
 
-def kill_somewhere(process, source):
-    """SIGKILL a training at a random moment of the first epochs that it does; its output so far."""
+def kill_somewhere(process, delay):
+    """SIGKILL a training so many seconds after its first step; its output so far."""
     lines = []
     for line in process.stdout:
         lines.append(line)
         if 'Epoch(train)' in line:
             break
-    time.sleep(source.uniform(0, 3))
+    time.sleep(delay)
     os.killpg(process.pid, signal.SIGKILL)
     return ''.join(lines) + process.communicate()[0]
 
@@ -79,18 +79,23 @@ def epoch_of(work_dir):
 
 def test_killed_at_random_moments(command, tmp_path):
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-    out = start(command, whole).communicate()[0]
+    process = start(command, whole)
+    saved = [time.monotonic() for line in process.stdout if 'Saving checkpoint' in line]
+    assert process.wait() == 0
     expected = read_checkpoint(whole / f'epoch_{EPOCHS}.pth')
+    seconds = (saved[-1] - saved[0]) / (EPOCHS - 1)  # an epoch
 
     source, reached = random.Random(0), [0]
     for _ in range(KILLS):
-        out = kill_somewhere(start(command, parts, '--resume'), source)
+        process = start(command, parts, '--resume')
+        out = kill_somewhere(process, source.uniform(0, 4 * seconds))
         resumed = f'resumed epoch: {reached[-1]}' if reached[-1] else 'the training starts anew'
         assert resumed in out, out[-3000:]
         assert epoch_of(parts) >= reached[-1]
         assert len(list(parts.glob('epoch_*.pth'))) <= 2  # the one that is kept, and the next
         reached.append(epoch_of(parts))
     print('epochs reached:', reached)
+    assert reached[-1] > 0
     process = start(command, parts, '--resume')
     out = process.communicate()[0]
     assert process.returncode == 0, out[-3000:]
