@@ -155,7 +155,10 @@ def _over_positions(product: Tensor) -> Tensor:
 
 
 def _like(x: Tensor, scratch: Tensor) -> Tensor:
-    """Memory for a tensor of a shape. All take the same: the system clears pages it hands out."""
+    """A part of the scratch memory in the shape of a tensor.
+
+    New memory for each product would cost more than the product: the system clears it first.
+    """
     return scratch.flatten()[: x.numel()].view(x.shape)
 
 
