@@ -7,6 +7,7 @@ with mmcv's CARAFE. The backbones run forward and backward on one image:
 """
 
 import argparse
+import time
 from contextlib import nullcontext
 from typing import Callable
 
@@ -75,13 +76,18 @@ def run_backbone(
     image = torch.randn(1, 3, *size, device=device)
     autocast = torch.autocast(device, dtype) if dtype != torch.float32 else nullcontext()
 
+    took = []
+
     def step() -> None:
+        start = time.process_time()
         with autocast:
             outs = backbone(image)
         torch.autograd.backward(outs, [torch.ones_like(out) for out in outs])
         backbone.zero_grad()
+        took.append(time.process_time() - start)
 
-    return meter(step)
+    # Of all threads: what other programs on the machine change little.
+    return dict(meter(step), processor_seconds=min(took))
 
 
 @command
@@ -120,7 +126,11 @@ def main() -> None:
                 continue
             base = base or result
             took = f'{result["seconds"] * 1e3:9.1f} ms {result["mib"]:8.1f} MiB'
-            print(f'  {name:<12} {took}  {ratios(result, base)}')
+            line = f'  {name:<12} {took}  {ratios(result, base)}'
+            if 'processor_seconds' in result and args.device == 'cpu':
+                ratio = result['processor_seconds'] / base['processor_seconds']
+                line += f'  {result["processor_seconds"]:6.2f} s of processors, {ratio:.2f} x'
+            print(line)
         save(args.json, about, records)
 
 
