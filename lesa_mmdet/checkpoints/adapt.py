@@ -66,7 +66,7 @@ def adapt_state_dict(
     if not given and (prefix or not strict):
         return
 
-    own, operator = backbone.state_dict(), _operator_of(given)
+    own, operator, keys = backbone.state_dict(), _operator_of(given), set(given)
     _fit_positions(given, own)
     _start_offsets(given, own)
     _fit_output_norms(given, own)
@@ -75,7 +75,7 @@ def adapt_state_dict(
     if problems and strict:
         raise ValueError(
             f'the checkpoint does not fit {type(backbone).__name__}'
-            f'{_explain(operator, _operator_of(own), given, own)}, keys: {problems}'
+            f'{_explain(operator, _operator_of(own), keys, own)}, keys: {problems}'
         )
     state_dict.update({prefix + key: value for key, value in given.items()})
 
@@ -218,11 +218,11 @@ def _fresh(own: Mapping[str, Tensor], key: str) -> Tensor:
     return own[key]
 
 
-def _explain(operator: str, expected: str, given: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+def _explain(operator: str, expected: str, given: Collection[str], own: Mapping[str, Any]) -> str:
     """What may be behind a checkpoint that does not fit, if anything is obvious."""
     if any(key.startswith('backbone.') for key in given):
         return ": to take its backbone alone, set prefix='backbone.' in init_cfg"
-    if not given.keys() & own.keys():
+    if not set(given) & own.keys():
         parts = sorted({key.partition('.')[0] for key in given})
         return f': it has nothing of a backbone, only {", ".join(parts[:10]) or "no keys"}'
     return f': it looks like one of {operator}, not of {expected}' if operator != expected else ''

@@ -29,21 +29,42 @@ def place(tmp_path):
     return Place(tmp_path)
 
 
-def of_session(session):
-    """Ids and names of the processes of a session; dead ones that wait for their parent aside."""
-    found = {}
+def descendants(pid):
+    """Processes that a process has started, and those that they have, by when they were started.
+
+    torchrun puts what it starts into sessions of their own.
+    """
+    children, started = {}, {}
     for stat in Path('/proc').glob('[0-9]*/stat'):
         try:
-            name, _, fields = stat.read_text().rpartition(')')
+            fields = stat.read_text().rpartition(')')[2].split()
         except OSError:
             continue
-        state, _, _, of = fields.split()[:4]
-        if int(of) == session and state != 'Z':
-            found[int(stat.parent.name)] = name
+        child = int(stat.parent.name)
+        children.setdefault(int(fields[1]), []).append(child)
+        if fields[0] != 'Z':  # dead, and waits for its parent
+            started[child] = fields[19]
+    found, new = {}, [pid]
+    while new:
+        found.update({child: started[child] for child in new if child in started})
+        new = [grandchild for child in new for grandchild in children.get(child, ())]
     return found
 
 
-def interrupt(command, number, sign, workers, log):
+def alive(family):
+    """Those processes of a family that still run."""
+    found = {}
+    for pid, start in family.items():
+        try:
+            fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+        except OSError:
+            continue
+        if fields[0] != 'Z' and fields[19] == start:
+            found[pid] = Path(f'/proc/{pid}/cmdline').read_text().replace('\0', ' ')
+    return found
+
+
+def interrupt(command, number, sign, processes, log):
     """Start a command, signal it once it is at work, and say what is left after a while.
 
     Ctrl-C goes to all processes of a terminal, SIGTERM to the one that was started.
@@ -58,22 +79,24 @@ def interrupt(command, number, sign, workers, log):
             list(map(str, command)), cwd=ROOT, env=env, stdout=out, stderr=out,
             start_new_session=True,
         )  # fmt: skip
+    family = {}
     try:
         deadline = time.monotonic() + STARTED
-        while sign not in log.read_text() or len(of_session(process.pid)) < workers:
+        while sign not in log.read_text() or len(family) < processes:
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
             time.sleep(0.2)
+            family = descendants(process.pid)
         if number == signal.SIGINT:
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
         deadline = time.monotonic() + GRACE
-        while of_session(process.pid) and time.monotonic() < deadline:
+        while alive(family) and time.monotonic() < deadline:
             process.poll()
             time.sleep(0.1)
-        return of_session(process.pid), process.wait(1)
+        return alive(family), process.wait(1)
     finally:
-        for pid in of_session(process.pid):
+        for pid in alive(family):
             os.kill(pid, signal.SIGKILL)
 
 
