@@ -10,6 +10,7 @@ exec((ROOT / 'lesa_mmdet' / 'version.py').read_text(), about)
 
 project = 'lesa_mmdet'
 author = 'the lesa_mmdet contributors'
+copyright = author
 version = release = about['__version__']
 
 extensions = [

@@ -30,8 +30,9 @@ from torch import nn
 from ..images import read_image
 from ..inference.predictors import Predictor
 from ..layers import Operator
-from .maps import Recording, draw_maps
+from .maps import Recording
 from .model import mixers
+from .panels import draw_maps
 
 FORMATS = ('BMP', 'JPEG', 'PNG', 'WEBP')
 MAX_BYTES, MAX_PIXELS = 20 * 2**20, 40_000_000  # of an upload

@@ -1,20 +1,15 @@
-"""Where a place looks: its local field, its context weights and its omega, over the image."""
+"""Where a position looks: its local field, its weights and its omega."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 from typing import Optional, Union
 
-import mmcv
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
@@ -22,12 +17,6 @@ from torch import Tensor, nn
 
 from ..layers import ELSA, Operator
 from .model import get_operator, operators
-
-COLUMNS = 4
-PANEL_WIDTH, TITLE_HEIGHT = 3.2, 0.3  # inches
-# A colour that the colour map does not have, rimmed to be seen on any image.
-COLOUR = '#e3007b'
-RIM = [withStroke(linewidth=2.4, foreground='white')]
 
 
 @dataclass(frozen=True)
@@ -63,8 +52,8 @@ class View:
         # np.rint rounds halves to even, as mmcv's CenterCrop does.
         return cls(image_size, scale, np.rint(cropped / 2), seen_size, input_size)
 
-    def place(self, point: Sequence[int], map_shape: Sequence[int]) -> tuple[int, int]:
-        """Row and column of the place of a map (H, W) that a pixel (x, y) of the image falls on.
+    def position_of(self, point: Sequence[int], map_shape: Sequence[int]) -> tuple[int, int]:
+        """Row and column of the position of a map (H, W) that a pixel (x, y) of the image falls on.
 
         Raises:
             ValueError: If there is no such pixel, or it is cropped away.
@@ -87,7 +76,7 @@ class View:
         return int(row), int(col)
 
     def to_image(self, positions: np.ndarray, map_shape: Sequence[int]) -> np.ndarray:
-        """Points (..., 2) on a map (H, W), where places are what pixels are in the image."""
+        """Points (..., 2) on a map (H, W), where positions are what pixels are in the image."""
         return (positions * self._stride(map_shape) + self.offset) / self.scale
 
     def _stride(self, map_shape: Sequence[int]) -> int:
@@ -97,11 +86,11 @@ class View:
 
 
 @dataclass(frozen=True)
-class PlaceMaps:
-    """What the output of an operator or convolution at one place is made of.
+class PositionMaps:
+    """What the output of an operator or convolution at one position is made of.
 
     Attributes:
-        place (tuple[int, int]): Row and column of the place.
+        position (tuple[int, int]): Row and column of the position.
         shape (tuple[int, int]): (H, W) of the map.
         weights (np.ndarray, optional): Softmax weights (heads, H, W) of the context, or of ELSA's
             neighbours; of a convolution None.
@@ -113,7 +102,7 @@ class PlaceMaps:
             without dynamic fusion None.
     """
 
-    place: tuple[int, int]
+    position: tuple[int, int]
     shape: tuple[int, int]
     weights: Optional[np.ndarray] = None
     fixed: Optional[np.ndarray] = None
@@ -126,7 +115,7 @@ def look(
     image: Union[str, Path],
     point: Sequence[int],
     layers: Optional[Sequence[str]] = None,
-) -> tuple[View, dict[str, PlaceMaps]]:
+) -> tuple[View, dict[str, PositionMaps]]:
     """Run a model's backbone on an image and look at what operators do at one pixel of it.
 
     Args:
@@ -137,7 +126,7 @@ def look(
             the finest map.
 
     Returns:
-        tuple[View, dict[str, PlaceMaps]]: How the model sees the image, and the maps by layer.
+        tuple[View, dict[str, PositionMaps]]: How the model sees the image, and the maps by layer.
 
     Raises:
         ValueError: If the model does not see the point, or has no such layer or no operator.
@@ -189,7 +178,7 @@ class Recording:
         return [name for name in widths if widths[name] == max(widths.values())][-1]
 
     @torch.no_grad()
-    def at(self, point: Sequence[int], layer: str) -> PlaceMaps:
+    def at(self, point: Sequence[int], layer: str) -> PositionMaps:
         """What the output of a layer at a pixel (x, y) of the image is made of.
 
         Raises:
@@ -199,8 +188,8 @@ class Recording:
         module, record = self._layers[layer], self._records[layer]
         x = record['input']
         shape = tuple(x.shape[-2:])
-        row, col = self.view.place(point, shape)
-        maps = dict(place=(row, col), shape=shape)
+        row, col = self.view.position_of(point, shape)
+        maps = dict(position=(row, col), shape=shape)
         if hasattr(module, 'context'):
             if layer not in self._factors:
                 self._factors[layer] = module.context.factors(x)
@@ -218,31 +207,31 @@ class Recording:
             maps['field'] = local_field(conv, centre, offsets)
         if 'omega' in record:
             maps['omega'] = record['omega'][0].mean(0).cpu().numpy()
-        return PlaceMaps(**maps)
+        return PositionMaps(**maps)
 
-    def _neighborhood_at(self, place: tuple[int, int], layer: str) -> dict[str, np.ndarray]:
-        """What ELSA weighs the neighbours of a place with: by the softmax, and always."""
+    def _neighborhood_at(self, position: tuple[int, int], layer: str) -> dict[str, np.ndarray]:
+        """What ELSA weighs the neighbours of a position with: by the softmax, and always."""
         module, x = self._layers[layer], self._records[layer]['input']
         if layer not in self._factors:
             q, k, _ = module.split_qkv(x)
             self._factors[layer] = module.weights(q, k)
-        weights = self._factors[layer][0, ..., place[0], place[1]]
-        maps = dict(weights=_spread(weights, place, x.shape[-2:], module.dilation))
+        weights = self._factors[layer][0, ..., position[0], position[1]]
+        maps = dict(weights=_spread(weights, position, x.shape[-2:], module.dilation))
         _, add = module.fixed_weights()
         if add is not None:
             of_heads = add.abs().unflatten(0, (module.num_heads, -1)).mean(1).flatten(1)
-            maps['fixed'] = _spread(of_heads, place, x.shape[-2:], module.dilation)
+            maps['fixed'] = _spread(of_heads, position, x.shape[-2:], module.dilation)
         return maps
 
 
 def _spread(
-    window: Tensor, place: tuple[int, int], shape: Sequence[int], dilation: int
+    window: Tensor, position: tuple[int, int], shape: Sequence[int], dilation: int
 ) -> np.ndarray:
-    """The weights (heads, k * k) of the neighbours of a place on its map: (heads, H, W)."""
+    """The weights (heads, k * k) of the neighbours of a position on its map: (heads, H, W)."""
     size = math.isqrt(window.shape[1])
     offsets = (np.arange(size) - size // 2) * dilation
     spread = np.zeros((len(window), *shape), np.float32)
-    rows, cols = (centre + offsets for centre in place)
+    rows, cols = (centre + offsets for centre in position)
     inside = [(0 <= index) & (index < length) for index, length in zip((rows, cols), shape)]
     window = window.float().cpu().numpy().reshape(-1, size, size)
     there = np.ix_(range(len(window)), rows[inside[0]], cols[inside[1]])
@@ -299,113 +288,27 @@ def _local_conv(layer: nn.Module) -> Optional[nn.Module]:
 
 
 def local_field(
-    conv: nn.Module, place: tuple[int, int], offsets: Optional[Tensor] = None
+    conv: nn.Module, position: tuple[int, int], offsets: Optional[Tensor] = None
 ) -> np.ndarray:
     """Points around which a convolution samples its input for one output.
 
     Args:
         conv (nn.Module): The convolution, plain or deformable.
-        place (tuple[int, int]): Row and column of the middle one.
+        position (tuple[int, int]): Row and column of the middle one.
         offsets (Tensor, optional): What ``conv_offset`` of a deformable convolution gives there;
             of DCNv2, the masks follow and are left alone.
 
     Returns:
-        np.ndarray: Points (n, 2) as (x, y); a place reaches from its index to the next. n is the
+        np.ndarray: Points (n, 2) as (x, y); a position reaches from its index to the next. n is the
         number of taps, times the groups of offsets.
     """
     taps = [
         (np.arange(size) - size // 2) * step for size, step in zip(conv.kernel_size, conv.dilation)
     ]
     taps = np.stack(np.meshgrid(*taps, indexing='ij'), axis=-1).reshape(1, -1, 2)  # (row, column)
-    positions = np.array(place) + 0.5 + taps
+    positions = np.array(position) + 0.5 + taps
     if offsets is not None:
         groups = conv.deform_groups
         offsets = offsets[: groups * taps.size].reshape(groups, -1, 2).cpu().numpy()
         positions = positions + offsets
     return positions.reshape(-1, 2)[:, ::-1]
-
-
-def draw_maps(image: np.ndarray, view: View, point: Sequence[int], maps: PlaceMaps) -> Figure:
-    """Draw what a place is made of over the image: local field, context, omega, each head.
-
-    Weights are coloured from 0 to their maximum, omega from its minimum to its maximum. Of ELSA,
-    the panels show the neighbourhood alone, and what is added to each head's weights follows them.
-
-    Args:
-        image (np.ndarray): Image (H, W, 3), RGB.
-        view (View): How the model sees the image.
-        point (Sequence[int]): Pixel (x, y) of the image.
-        maps (PlaceMaps): What :func:`look` gives for an operator.
-
-    Returns:
-        Figure: Panels of what there is: without a local field, omega or weights if it has none.
-    """
-    heads, shape = () if maps.weights is None else maps.weights, maps.shape
-    place = np.array(maps.place)[::-1] + 0.5
-    # Pale and grey, so that colours tell values.
-    pale = (mmcv.rgb2gray(image, keepdim=True) // 2 + 128).repeat(3, axis=-1)
-
-    def draw_heat(axes: Axes, title: str, values: np.ndarray, low: float = 0) -> None:
-        _draw_image(axes, title, pale)
-        (left, top), (right, bottom) = view.to_image(np.array([(0, 0), shape[::-1]]), shape)
-        extent = (left, right, bottom, top)
-        axes.imshow(values, 'viridis', alpha=0.6, vmin=low, vmax=values.max(), extent=extent)
-        _draw_boxes(axes, [place], view, shape)
-        if maps.fixed is not None:
-            _zoom(axes, view, maps)
-
-    fixed = () if maps.fixed is None else maps.fixed
-    rows = 1 + -(-(len(heads) + len(fixed)) // COLUMNS)
-    panel_height = PANEL_WIDTH * image.shape[0] / image.shape[1] + TITLE_HEIGHT
-    figure = Figure(figsize=(COLUMNS * PANEL_WIDTH, rows * panel_height), layout='constrained')
-    of_mean, of_heads = np.split(figure.subplots(rows, COLUMNS, squeeze=False), [1])
-    panels = iter(of_mean.flat)
-
-    axes = _draw_image(next(panels), f'point ({point[0]}, {point[1]})', image)
-    axes.plot(
-        *np.array(point) + 0.5, '+', color=COLOUR, ms=14, mew=1.4, clip_on=False, path_effects=RIM
-    )
-    if maps.field is not None:
-        axes = _draw_image(next(panels), 'local field', image)
-        _draw_boxes(axes, maps.field, view, shape)
-    if maps.weights is not None:
-        mean = maps.weights.mean(0)
-        draw_heat(next(panels), f'mean of heads: max {mean.max():.3g}', mean)
-    if maps.omega is not None:
-        low, high = maps.omega.min(), maps.omega.max()
-        draw_heat(next(panels), f'mean omega: {low:.3g} to {high:.3g}', maps.omega, low)
-    panels = chain(of_heads.flat, panels)
-    for head, weights in enumerate(heads, start=1):
-        draw_heat(next(panels), f'head {head}: max {weights.max():.3g}', weights)
-    for head, weights in enumerate(fixed, start=1):
-        draw_heat(next(panels), f'added in head {head}: max {weights.max():.3g}', weights)
-    for axes in panels:
-        axes.remove()
-    return figure
-
-
-def _zoom(axes: Axes, view: View, maps: PlaceMaps) -> None:
-    """Show the neighbourhood that has weights, and one place more on each side."""
-    _, rows, cols = np.nonzero(maps.weights)
-    first = np.array((cols.min(), rows.min())) - 1
-    last = np.array((cols.max(), rows.max())) + 2
-    (left, top), (right, bottom) = view.to_image(np.stack((first, last)), maps.shape)
-    axes.set(xlim=(left, right), ylim=(bottom, top))
-
-
-def _draw_image(axes: Axes, title: str, image: np.ndarray) -> Axes:
-    height, width = image.shape[:2]
-    axes.imshow(image, extent=(0, width, height, 0))
-    axes.set_title(title)
-    axes.set_axis_off()
-    axes.autoscale(False)  # what is drawn outside the image is cut off
-    return axes
-
-
-def _draw_boxes(axes: Axes, centres: Sequence, view: View, map_shape: Sequence[int]) -> None:
-    """Outline places around points (x, y) on a map."""
-    for centre in centres:
-        corner, opposite = view.to_image(np.stack((centre - 0.5, centre + 0.5)), map_shape)
-        axes.add_patch(
-            Rectangle(corner, *(opposite - corner), fill=False, ec=COLOUR, lw=1.2, path_effects=RIM)
-        )

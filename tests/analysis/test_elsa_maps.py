@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from lesa_mmdet import ELSA_Swin
 from lesa_mmdet.analysis import maps as analysis
 from lesa_mmdet.analysis.model import operators
+from lesa_mmdet.analysis.panels import draw_maps
 from lesa_mmdet.analysis.weights import TermWeights
 
 SIZE = (48, 64)
@@ -51,16 +52,16 @@ def test_the_sum_of_the_drawn_weights_is_the_output(recording, backbone, point, 
     x = recording._records[layer]['input']
     with torch.no_grad():
         q, k, _ = operator.split_qkv(x)
-        weights = operator.weights(q, k)[0, ..., maps.place[0], maps.place[1]].numpy()
+        weights = operator.weights(q, k)[0, ..., maps.position[0], maps.position[1]].numpy()
     for head, drawn in enumerate(maps.weights):
         for index in range(25):
-            row, col = maps.place[0] + index // 5 - 2, maps.place[1] + index % 5 - 2
+            row, col = maps.position[0] + index // 5 - 2, maps.position[1] + index % 5 - 2
             if 0 <= row < maps.shape[0] and 0 <= col < maps.shape[1]:
                 assert drawn[row, col] == pytest.approx(weights[head, index])
                 drawn[row, col] = 0
         assert not drawn.any()  # nothing outside the window
     fixed = operator.add.detach().abs().unflatten(0, (operator.num_heads, -1)).mean(1).numpy()
-    row, col = maps.place
+    row, col = maps.position
     assert maps.fixed[:, row, col] == pytest.approx(fixed[:, 2, 2])
 
 
@@ -75,7 +76,7 @@ def test_dilated_windows_and_small_maps():
 
 def test_draws_the_neighbourhood_of_each_head(recording):
     maps = recording.at((20, 20), 'stages.0.blocks.0')
-    figure = analysis.draw_maps(np.zeros((*SIZE, 3), np.uint8), recording.view, (20, 20), maps)
+    figure = draw_maps(np.zeros((*SIZE, 3), np.uint8), recording.view, (20, 20), maps)
     assert isinstance(figure, Figure)
     titles = [axes.get_title() for axes in figure.axes]
     assert [title.partition(':')[0] for title in titles] == [

@@ -11,8 +11,9 @@ from mmdet.models import DetDataPreprocessor
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from lesa_mmdet.analysis.maps import Recording, View, draw_maps, local_field, look, see
+from lesa_mmdet.analysis.maps import Recording, View, local_field, look, see
 from lesa_mmdet.analysis.model import get_operator, load_model, mixers, operators
+from lesa_mmdet.analysis.panels import draw_maps
 from lesa_mmdet.attention import fit_table, relative_logits
 from lesa_mmdet.attention.decomposed.reference import attend_normalized
 from lesa_mmdet.images import read_image
@@ -82,29 +83,29 @@ def shows(inputs, row, col, stride):
         ([dict(type='Resize', scale=(250, 250), keep_ratio=True)], 1),
     ],
 )
-def test_the_place_of_a_point_shows_it(steps, divisor, stride, image):
+def test_the_position_of_a_point_shows_it(steps, divisor, stride, image):
     view, inputs = see(pipeline_only(steps, divisor=divisor), image)
     shape = [-(-length // stride) for length in inputs.shape[-2:]]
     for point in POINTS:
-        row, col = view.place(point, shape)
+        row, col = view.position_of(point, shape)
         low, high = shows(inputs, row, col, stride)
         # An interpolated pixel lies between the centres of its neighbours.
         assert (low - 1 <= point).all() and (high + 1 >= point).all(), point
 
 
-def test_the_place_of_a_point_in_a_centre_crop(image, pretrain_env):
+def test_the_position_of_a_point_in_a_centre_crop(image, pretrain_env):
     steps = [dict(type='ResizeEdge', scale=96), dict(type='CenterCrop', crop_size=80)]
     view, inputs = see(pipeline_only(steps, scope='mmpretrain'), image)
     assert inputs.shape[-2:] == (80, 80)  # of 144 x 96
     for point in [(96, 64), (44, 12), (147, 115)]:
-        row, col = view.place(point, (5, 5))
+        row, col = view.position_of(point, (5, 5))
         low, high = shows(inputs, row, col, 16)
         assert (low - 1 <= point).all() and (high + 1 >= point).all(), point
     first, last = inputs[0, :2, 0, 0], inputs[0, :2, -1, -1]
     np.testing.assert_allclose(view.to_image(np.zeros(2), (5, 5)), first - 0.25, atol=0.51)
     np.testing.assert_allclose(view.to_image(np.full(2, 5), (5, 5)), last + 1.25, atol=0.51)
     with pytest.raises(ValueError, match='keeps x from 43 to 148 and y from 11 to 116'):
-        view.place((42, 64), (5, 5))
+        view.position_of((42, 64), (5, 5))
 
 
 @settings(deadline=None)
@@ -114,7 +115,7 @@ def test_the_place_of_a_point_in_a_centre_crop(image, pretrain_env):
     st.booleans(),
     st.data(),
 )
-def test_every_point_is_on_the_map_and_in_its_place(size, stride, keep_ratio, data):
+def test_every_point_is_on_the_map_and_in_its_position(size, stride, keep_ratio, data):
     width, height = size
     scales = [800 / max(size)] * 2 if keep_ratio else [512 / width, 512 / height]
     seen = [round(length * scale) for length, scale in zip(size, scales)]
@@ -124,7 +125,7 @@ def test_every_point_is_on_the_map_and_in_its_place(size, stride, keep_ratio, da
     view = View.from_metainfo(metainfo, padded[::-1])
     point = data.draw(st.tuples(st.integers(0, width - 1), st.integers(0, height - 1)))
     shape = [-(-length // stride) for length in padded[::-1]]
-    row, col = view.place(point, shape)
+    row, col = view.position_of(point, shape)
     assert 0 <= row < shape[0] and 0 <= col < shape[1]
     first, last = view.to_image(np.array([(col, row), (col + 1, row + 1)]), shape)
     centre = np.array(point) + 0.5
@@ -137,9 +138,9 @@ def test_the_stride_of_a_narrow_map(size, stride):
     shape = [-(-length // stride) for length in size[::-1]]
     view = View.from_metainfo(dict(ori_shape=size[::-1], img_shape=size[::-1]), size[::-1])
     for x in range(size[0]):
-        assert view.place((x, 0), shape) == (0, x // stride)
+        assert view.position_of((x, 0), shape) == (0, x // stride)
     for y in range(size[1]):
-        assert view.place((0, y), shape) == (y // stride, 0)
+        assert view.position_of((0, y), shape) == (y // stride, 0)
 
 
 @pytest.mark.parametrize('point', [(192, 0), (0, 128), (-1, 5)])
@@ -165,14 +166,14 @@ def test_weights_are_a_row_of_the_dense_softmax(layer, size, model, image):
     maps = look(model, image, (50, 100), [layer])[1][layer]
     # 192 x 128 becomes 160 x 160: x = 50.5 * 160 / 192 = 42.1, y = 100.5 * 160 / 128 = 125.6.
     stride = 160 // size
-    assert maps.place == (125 // stride, 42 // stride)
+    assert maps.position == (125 // stride, 42 // stride)
     context, x = get_operator(model, layer).context, capture_input(model, layer, image)
     q, k, _ = context.project(x)
     height, width = fit_table(context.height, size), fit_table(context.width, size)
     row, col = relative_logits(q, height, width)
     values = torch.eye(size**2).expand(1, 8, -1, -1)  # of which the weights are the weighted sum
     dense = attend_normalized(q, k, values, row, col, context.similarity_norm)
-    expected = dense[0, :, maps.place[0] * size + maps.place[1]].unflatten(-1, (size, size))
+    expected = dense[0, :, maps.position[0] * size + maps.position[1]].unflatten(-1, (size, size))
     torch.testing.assert_close(torch.from_numpy(maps.weights), expected, atol=1e-6, rtol=1e-4)
     assert maps.weights.std() > 1e-4  # not uniform, so that a wrong row differs
     torch.testing.assert_close(torch.from_numpy(maps.weights).sum((1, 2)), torch.ones(8))
@@ -204,7 +205,7 @@ def test_a_recording_looks_at_points_without_running_the_backbone_again(model, i
         handle.remove()
     for point, maps in looked.items():
         expected = look(model, image, point, ['layer3.4'])[1]['layer3.4']
-        for key in ('place', 'weights', 'field', 'omega'):
+        for key in ('position', 'weights', 'field', 'omega'):
             np.testing.assert_array_equal(getattr(maps, key), getattr(expected, key))
     assert len(recording.prediction.pred_instances)
     assert recording.view == recording.view and not any(m._forward_hooks for m in model.modules())
@@ -220,7 +221,7 @@ def test_a_convolution_has_a_field_alone(detectors, image):
     np.testing.assert_array_equal(maps.field[4], (5.5, 5.5))
     # Of stride 2: it is fed 20 x 20 positions, and its outputs are centred on the even ones.
     strided = recording.at((110, 64), 'layer3.0')
-    assert strided.place == (10, 11) and strided.field[4].tolist() == [10.5, 10.5]
+    assert strided.position == (10, 11) and strided.field[4].tolist() == [10.5, 10.5]
     figure = draw_maps(read_image(image), recording.view, (96, 64), maps)
     assert [axes.get_title() for axes in figure.axes] == ['point (96, 64)', 'local field']
 
@@ -248,13 +249,13 @@ def test_the_local_field_is_where_a_deformable_convolution_samples(dcn, mask):
         np.testing.assert_allclose(point - 0.5, sampled, atol=1e-4)
 
 
-def test_offsets_of_a_deformable_detector_are_those_at_the_place(tmp_path, image):
+def test_offsets_of_a_deformable_detector_are_those_at_the_position(tmp_path, image):
     dcn = dict(dcn=dict(type='DCN', deform_groups=1), stage_with_dcn=(False, True, True, True))
     model = load_model(*save_detector(tmp_path, OPERATORS['lesa'], **dcn))
     conv_offset = get_operator(model, 'layer3.2').local.conv.conv_offset
     torch.nn.init.normal_(conv_offset.weight, std=0.1)
     maps = look(model, image, (96, 64), ['layer3.2'])[1]['layer3.2']
-    row, col = maps.place
+    row, col = maps.position
     with torch.no_grad():
         offsets = conv_offset(capture_input(model, 'layer3.2', image))[0, :, row, col]
     taps = [(col + x + 0.5, row + y + 0.5) for y in (-1, 0, 1) for x in (-1, 0, 1)]
@@ -301,7 +302,7 @@ def test_a_classifier_is_looked_at_within_its_crop(tmp_path, image, pretrain_env
     view, maps = look(model, image, (96, 64))
     assert list(maps) == ['layer4.2']
     weights = maps['layer4.2'].weights
-    assert weights.shape == (8, 14, 14) and maps['layer4.2'].place == (7, 7)
+    assert weights.shape == (8, 14, 14) and maps['layer4.2'].position == (7, 7)
     np.testing.assert_allclose(weights.sum((1, 2)), 1, rtol=1e-5)
     # 384 x 256 pixels are cropped to 224 x 224.
     with pytest.raises(ValueError, match='keeps x from 40 to 151 and y from 8 to 119'):

@@ -1,8 +1,8 @@
-"""Draw where a place of an image looks: local field, context weights and omega of LESA.
+"""Draw where a position of an image looks: local field, context weights and omega of LESA.
 
-Writes one PNG a layer: the point, the local term's receptive field at its place, the weights of the
-context for this place (mean of the heads, and each), and omega, how much context all places take.
-Of ELSA: the weights of the place's neighbours, and what each head adds to them everywhere.
+Writes one PNG a layer: the point, the receptive field of the local term there, the weights of the
+context for this position (mean of the heads, and each), and omega, how much context every position
+takes. Of ELSA: the weights of the position's neighbours, and what each head adds everywhere.
 """
 
 from argparse import ArgumentParser
@@ -12,8 +12,9 @@ from mmengine.config import DictAction
 from mmengine.device import get_device
 
 from lesa_mmdet.analysis.curves import PICTURES
-from lesa_mmdet.analysis.maps import draw_maps, look
+from lesa_mmdet.analysis.maps import look
 from lesa_mmdet.analysis.model import load_model, operators
+from lesa_mmdet.analysis.panels import draw_maps
 from lesa_mmdet.command import command
 from lesa_mmdet.images import read_image
 from lesa_mmdet.preflight import check_output
