@@ -9,8 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-if not torch.cuda.is_available():
-    os.environ.setdefault('TRITON_INTERPRET', '1')  # read once, while Triton is imported
 pytest.importorskip('triton', reason='Triton is not installed')
 
 from lesa_mmdet.attention import support  # noqa: E402
