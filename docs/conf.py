@@ -1,6 +1,7 @@
 """Sphinx: ``make docs``."""
 
 import os
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,6 +27,7 @@ myst_heading_anchors = 3
 
 # The key 'automodule_options' of the modules does not reach packages.
 os.environ['SPHINX_APIDOC_OPTIONS'] = 'members,show-inheritance,ignore-module-all'
+shutil.rmtree(ROOT / 'docs' / 'api', ignore_errors=True)  # pages of modules that are gone
 apidoc_modules = [
     {
         'path': '../lesa_mmdet',

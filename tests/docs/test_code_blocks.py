@@ -101,6 +101,8 @@ def test_commands_name_tools_and_options_that_exist(page, code):
         if command:
             assert (ROOT / command[1]).is_file(), line
             source = options_source(command[1])
+            if source is None:
+                continue
             for option in re.findall(r'(?<=\s)--?[a-z][\w-]*', line.split('#')[0]):
                 assert f"'{option}'" in source, f'{command[1]} has no {option}: {line}'
         target = re.match(r'make (\w+)', line.strip())
@@ -109,13 +111,13 @@ def test_commands_name_tools_and_options_that_exist(page, code):
 
 
 def options_source(tool):
-    """Source of what parses the options of a tool."""
+    """Source of what parses the options of a tool; None if others get them."""
     name = Path(tool).stem.replace('dist_', '').replace('slurm_', '')
     sources = [ROOT / tool]
     if name in ('train', 'test'):
         sources += [find_tool(f'{name}.py')]
-    elif tool.endswith('.sh'):
-        return ''
+    elif tool.endswith('.sh') or name == 'build_mmcv':  # what it is given, it gives to pip
+        return None
     return '\n'.join(source.read_text() for source in sources)
 
 
