@@ -46,7 +46,8 @@ explore: setup
 test: setup setup-pretrain
 	"$(ENV)/bin/python" -m ruff check .
 	"$(ENV)/bin/python" -m ruff format --check .
-	OMP_NUM_THREADS=1 "$(ENV)/bin/python" -m pytest -n $(WORKERS) --dist loadfile --durations 10
+	OMP_NUM_THREADS=1 "$(ENV)/bin/python" -m pytest --durations 10 \
+	  -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 docs: setup setup-docs
 	"$(ENV)/bin/python" -m sphinx -W --keep-going -E -b html docs docs/_build/html

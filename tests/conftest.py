@@ -32,6 +32,12 @@ except RuntimeError:
 """
 
 
+def pytest_collection_modifyitems(items):
+    """Files with whole runs first: of several workers none is then left with a long one."""
+    long = {item.path for item in items if item.get_closest_marker('slow')}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(scope='module')
 def pretrain_env(tmp_path_factory):
     """Makes mmpretrain importable here, and in processes with these environment variables.

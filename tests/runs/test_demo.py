@@ -14,7 +14,7 @@ CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
 FEW = ('train_cfg.max_epochs=1', 'train_dataloader.dataset.indices=16')
 
 
-def test_demo_trains_evaluates_and_draws(run, tmp_path):
+def test_demo_trains_evaluates_and_draws(run, tmp_path, shapes_of_the_demo):
     work_dir = tmp_path / 'demo'
     out = run('tools/demo.py', '--work-dir', work_dir, '--cfg-options', *FEW)
     assert 'Average Precision  (AP) @[ IoU=0.50:0.95' in out

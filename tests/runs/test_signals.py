@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from lesa_mmdet.datasets.shapes import generate
-
 from helpers.bad_input import Place
 from helpers.paths import ROOT
 
@@ -144,8 +142,7 @@ def test_launchers(launcher, number, place, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_demo(number, tmp_path):
-    generate(ROOT / 'data' / 'shapes')
+def test_demo(number, tmp_path, shapes_of_the_demo):
     options = ['--cfg-options', 'default_hooks.logger.interval=1']
     command = [sys.executable, 'tools/demo.py', '--work-dir', tmp_path / 'demo', *options]
     left, code = interrupt(command, number, 'Epoch(train)', 4, tmp_path / 'log.txt')
