@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkstemp
 from threading import Lock
 from typing import Any, Optional, Union
 
@@ -138,6 +138,17 @@ def _render(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
+def _save(picture: np.ndarray, folder: str, suffix: str) -> str:
+    """Write a picture to a file of its own.
+
+    gradio would name it after its pixels, and overwrite it while it sends it to somebody else.
+    """
+    descriptor, path = mkstemp(suffix, dir=folder)
+    os.close(descriptor)
+    mmcv.imwrite(mmcv.rgb2bgr(picture), path)
+    return path
+
+
 def check_upload(path: Union[str, Path]) -> None:
     """Look at the header of a file that a stranger has sent.
 
@@ -188,11 +199,14 @@ class LocalOnly:
             await self._app(scope, receive, send_with_policy)
 
 
-def build_page(explorer: Explorer, images: Sequence[str] = (), score_thr: float = 0.3) -> gr.Blocks:
+def build_page(
+    explorer: Explorer, folder: str, images: Sequence[str] = (), score_thr: float = 0.3
+) -> gr.Blocks:
     """The page: an image, what the models predict in it, and what they do at the clicked point.
 
     Args:
         explorer (Explorer): The models.
+        folder (str): Folder that gradio serves, for the pictures.
         images (Sequence[str]): Images to choose from.
         score_thr (float): Where the slider of scores starts.
     """
@@ -223,17 +237,18 @@ def build_page(explorer: Explorer, images: Sequence[str] = (), score_thr: float 
             for index, title in enumerate(explorer.titles):
                 with gr.Column():
                     options = dict(interactive=False, buttons=['fullscreen'])
-                    picture = dict(label=title, elem_id=f'picture-{index}', format='jpeg')
-                    pictures.append(gr.Image(**picture, **options))
-                    map_panels = dict(label='Maps', elem_id=f'maps-{index}', format='png')
-                    maps.append(gr.Image(**map_panels, **options))
+                    pictures.append(gr.Image(label=title, elem_id=f'picture-{index}', **options))
+                    maps.append(gr.Image(label='Maps', elem_id=f'maps-{index}', **options))
+
+        def draw(opened, thr):
+            return [_save(picture, folder, '.jpg') for picture in explorer.pictures(opened, thr)]
 
         def show(path, thr):
             try:
                 opened = explorer.open(path)
             except ValueError as error:
-                raise gr.Error(str(error)) from error
-            return [opened, None, *explorer.pictures(opened, thr), *[None] * len(maps)]
+                raise gr.Error(str(error), print_exception=False) from error
+            return [opened, None, *draw(opened, thr), *[None] * len(maps)]
 
         def show_listed(index, thr):
             return show(images[index], thr)
@@ -242,19 +257,20 @@ def build_page(explorer: Explorer, images: Sequence[str] = (), score_thr: float 
             try:
                 check_upload(path)
             except ValueError as error:
-                raise gr.Error(str(error)) from error
+                raise gr.Error(str(error), print_exception=False) from error
             return show(path, thr)
 
         def redraw(opened, thr):
-            return explorer.pictures(opened, thr) if opened else [None] * len(pictures)
+            return draw(opened, thr) if opened else [None] * len(pictures)
 
         def look(opened, clicked, layer):
             if not (opened and clicked):
                 return [None] * len(maps)
             try:
-                return explorer.maps(opened, clicked, layer)
+                drawn = explorer.maps(opened, clicked, layer)
             except ValueError as error:
-                raise gr.Error(str(error)) from error
+                raise gr.Error(str(error), print_exception=False) from error
+            return [_save(panels, folder, '.png') for panels in drawn]
 
         def click(opened, layer, event: gr.SelectData):
             clicked = [coordinate // opened.zoom for coordinate in event.index]
@@ -295,7 +311,7 @@ def serve(
     """
     with TemporaryDirectory(prefix='lesa_explorer_') as folder:
         os.environ['GRADIO_TEMP_DIR'] = folder  # the only files that are served
-        page = build_page(Explorer(models), images, score_thr)
+        page = build_page(Explorer(models), folder, images, score_thr)
         page.launch(
             server_name=host,
             server_port=port,

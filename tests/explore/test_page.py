@@ -24,10 +24,11 @@ def explorer(served):
 
 
 def shown(page, element):
-    """The image that an element shows, RGB, once it shows one."""
+    """The image that an element shows, RGB."""
     source = page.locator(f'#{element} img').first.get_attribute('src')
-    content = page.request.get(source).body()
-    return mmcv.imfrombytes(content, channel_order='rgb').astype(int)
+    answer = page.request.get(source)
+    assert answer.ok and answer.body(), f'{element}: {source} is answered {answer.status}'
+    return mmcv.imfrombytes(answer.body(), channel_order='rgb').astype(int)
 
 
 def wait_for(page, element, expected):
@@ -41,7 +42,8 @@ def wait_for(page, element, expected):
                 if off < 3:
                     return
         page.wait_for_timeout(100)
-    pytest.fail(f'{element} does not show what it should; off by {off}')
+    said = page.locator('[data-testid=toast-body]').all_inner_texts()
+    pytest.fail(f'{element} does not show what it should; off by {off}; said: {said}')
 
 
 def click(page, x, y, element='picture-0'):
