@@ -41,7 +41,8 @@ setup(
     python_requires='>=3.10',
     # mmcv, mmengine and mmdet come with one of two extras: OpenMMLab's and OneDL's packages bring
     # modules of the same names.
-    install_requires=['einops>=0.6', 'numpy', 'torch>=2.0', 'tqdm'],
+    # Before 2.6 torch.load is not safe, even with weights_only; the tests run on 2.13.
+    install_requires=['einops>=0.6', 'numpy', 'torch>=2.6', 'tqdm'],
     extras_require={
         'openmmlab': [
             'mmcv>=2.1.0,<2.2',
