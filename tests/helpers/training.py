@@ -1,10 +1,20 @@
 """What the tests of configs ask of a training."""
 
+import re
 from types import SimpleNamespace
 
 import torch
 from mmengine.hooks import ParamSchedulerHook
 from mmengine.registry import OPTIMIZERS, PARAM_SCHEDULERS
+
+
+def printed_metrics(output):
+    """Metrics of a test by name, to four decimals, as mmengine prints them.
+
+    Its JSON file says the same, but all processes of a distributed test write it at once.
+    """
+    *_, line = re.findall(r'\(test\) \[.*', output)
+    return {name: float(value) for name, value in re.findall(r'(\S+/\S+): (\S+)', line)}
 
 
 def replay_schedule(cfg, epoch_length):

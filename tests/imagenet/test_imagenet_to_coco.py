@@ -16,6 +16,7 @@ from lesa_mmdet.datasets.shapes import generate
 
 from helpers.classifiers import load, options
 from helpers.paths import ROOT
+from helpers.training import printed_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -89,9 +90,9 @@ def test_two_processes_train_and_test(small_config, run, env, tmp_path):
     checkpoint = tmp_path / 'two' / 'epoch_2.pth'
     for processes in (1, 2):
         work_dir = tmp_path / f'test{processes}'
-        run('tools/dist_test.sh', config, checkpoint, processes, '--work-dir', work_dir, **env)
-        tested = json.loads(next(work_dir.glob('*/*.json')).read_text())
-        assert tested['accuracy/top1'] == trained['accuracy/top1']
+        command = ('tools/dist_test.sh', config, checkpoint, processes, '--work-dir', work_dir)
+        tested = printed_metrics(run(*command, **env))
+        assert tested['accuracy/top1'] == pytest.approx(trained['accuracy/top1'], abs=1e-4)
 
 
 @pytest.mark.parametrize('name', ['lesa-resnet50', 'lesa-resnet50-decomposed'])
@@ -140,7 +141,10 @@ def compare(config, checkpoint, fresh_tables):
             assert (key not in source) == fresh_tables
             places = (len(value) + 1) // 2
             assert places in (5, 10)  # of maps of 10 x 10, 4 x 4 in pre-training
-            expected = fresh[key] if fresh_tables else fit_table(source[key], places)
+            if fresh_tables:  # drawn anew
+                assert 0 < value.std() < 2 * value.shape[1] ** -0.5, key
+                continue
+            expected = fit_table(source[key], places)
         elif fresh_tables and value.dim() and 'similarity_norm' in key:
             expected = torch.cat((source[key][:8], fresh[key][8:]))  # content, then positions
         elif fresh_tables and value.dim() and 'output_norm' in key:
