@@ -222,7 +222,7 @@ def _explain(operator: str, expected: str, given: Collection[str], own: Mapping[
     """What may be behind a checkpoint that does not fit, if anything is obvious."""
     if any(key.startswith('backbone.') for key in given):
         return ": to take its backbone alone, set prefix='backbone.' in init_cfg"
-    if not set(given) & own.keys():
+    if operator == 'plain convolution' and not set(given) & own.keys():
         parts = sorted({key.partition('.')[0] for key in given})
         return f': it has nothing of a backbone, only {", ".join(parts[:10]) or "no keys"}'
     return f': it looks like one of {operator}, not of {expected}' if operator != expected else ''
