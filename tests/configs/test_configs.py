@@ -144,7 +144,8 @@ def test_other_detectors_are_mmdets_but_for_the_backbone(name, tmp_path):
     theirs['train_dataloader']['persistent_workers'] = False
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         theirs[loader]['dataset']['type'] = 'CheckedCocoDataset'
-    theirs['default_hooks'].update(cfg['lesa_hooks'])
+    for name, hook in cfg['lesa_hooks'].items():
+        theirs['default_hooks'].setdefault(name, {}).update(hook)
     theirs.update({key: cfg[key] for key in ('backbones', 'custom_imports', 'lesa_hooks')})
     assert without_scopes(cfg) == without_scopes(theirs)
 
