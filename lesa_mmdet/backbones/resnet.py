@@ -5,7 +5,7 @@ from typing import Optional, Union
 
 from torch import Tensor, nn
 
-from ..checkpoints import adapt_state_dict
+from ..checkpoints import TakesCheckpoints
 from ..layers import LESA, Operator, build_operator
 from ..upstream import Bottleneck, ResNet, register_backbone
 from .arguments import check_flags, check_operator, check_resnet, to_size
@@ -51,7 +51,7 @@ def average_pool(stride: int) -> nn.Module:
 
 
 @register_backbone
-class LESA_ResNet(ResNet):
+class LESA_ResNet(TakesCheckpoints, ResNet):
     """ResNet with an operator instead of the 3x3 convolutions in some stages.
 
     With the default arguments the detection backbone of the LESA paper (section 4.2), without
@@ -147,11 +147,6 @@ class LESA_ResNet(ResNet):
     @staticmethod
     def _reduced(size: tuple[int, int], stride: int) -> tuple[int, int]:
         return tuple(-(-length // stride) for length in size)
-
-    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, *args) -> None:
-        """Take the authors' checkpoints as they are, and none that does not fit."""
-        adapt_state_dict(state_dict, prefix, self, strict)
-        super()._load_from_state_dict(state_dict, prefix, metadata, strict, *args)
 
 
 class WideBottleneck(OperatorBottleneck):

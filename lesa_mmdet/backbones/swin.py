@@ -5,7 +5,7 @@ from typing import Optional, Union
 
 from torch import Tensor, nn
 
-from ..checkpoints import adapt_state_dict
+from ..checkpoints import TakesCheckpoints
 from ..layers import Operator, build_operator
 from ..upstream import BaseModule, SwinTransformer, WindowMSA, register_backbone
 from .arguments import check_flags, check_operator, to_size
@@ -31,7 +31,7 @@ class TokenOperator(BaseModule):
 
 
 @register_backbone
-class ELSA_Swin(SwinTransformer):
+class ELSA_Swin(TakesCheckpoints, SwinTransformer):
     """Swin Transformer with an operator in the place of the window attention of some stages.
 
     With the default arguments ELSA-Swin-T (arXiv 2112.12786) for detection: ELSA in stages 1 to 3;
@@ -114,8 +114,3 @@ class ELSA_Swin(SwinTransformer):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images (B, 3, H, W) to the maps of the stages in ``out_indices``."""
         return tuple(super().forward(x))  # mmdet's is a list, which mmpretrain's necks refuse
-
-    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, *args) -> None:
-        """Take the authors' checkpoints as they are, and none that does not fit."""
-        adapt_state_dict(state_dict, prefix, self, strict)
-        super()._load_from_state_dict(state_dict, prefix, metadata, strict, *args)

@@ -63,10 +63,11 @@ def adapt_state_dict(
     """
     given = convert_official(_take(state_dict, prefix))
     given = {key: value for key, value in given.items() if not key.startswith('fc.')}
-    if not given and (prefix or not strict):
-        return
-
     own, operator, keys = backbone.state_dict(), _operator_of(given), set(given)
+    if not keys & own.keys() and (not strict or (prefix and not keys)):
+        state_dict.update({prefix + key: value for key, value in given.items()})
+        return  # torch says what is missing, if anybody wants to know
+
     _fit_positions(given, own)
     _start_offsets(given, own)
     _fit_output_norms(given, own)
@@ -78,6 +79,24 @@ def adapt_state_dict(
             f'{_explain(operator, _operator_of(own), keys, own)}, keys: {problems}'
         )
     state_dict.update({prefix + key: value for key, value in given.items()})
+
+
+class TakesCheckpoints(nn.Module):
+    """A backbone that takes the authors' checkpoints as they are, and none that does not fit."""
+
+    _strict = True
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, **kwargs):
+        """As torch's, which does not pass on what it was told of ``strict``."""
+        self._strict = strict
+        try:
+            return super().load_state_dict(state_dict, strict, **kwargs)
+        finally:
+            del self._strict
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        adapt_state_dict(state_dict, prefix, self, self._strict)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def adapt_classifier(state_dict: MutableMapping[str, Any], prefix: str) -> None:

@@ -261,3 +261,13 @@ class TestStrict:
         init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'other.pth'))
         with pytest.raises(ValueError, match=r'1 unexpected \(model.stem.weight\)'):
             tiny(init_cfg=init_cfg).init_weights()
+
+
+@pytest.mark.parametrize('state', [{}, {'other.weight': torch.zeros(1)}])
+def test_what_is_not_a_backbones_is_left_to_torch_if_not_strict(state):
+    backbone = tiny()
+    keys = backbone.load_state_dict(dict(state), strict=False)
+    assert {name for name, _ in backbone.named_parameters()} <= set(keys.missing_keys)
+    assert keys.unexpected_keys == list(state)
+    with pytest.raises(ValueError, match='the checkpoint does not fit LESA_ResNet'):
+        backbone.load_state_dict(dict(state))
