@@ -187,7 +187,8 @@ def _run(name: str, folder: Path, output: Path) -> None:
     with output.open('w') as file:
         for number in (1, 2):
             os.dup2(file.fileno(), number)
-    sys.stdout, sys.stderr = (open(number, 'w', closefd=False) for number in (1, 2))
+    # Line by line, as in a terminal: what is printed last comes last.
+    sys.stdout, sys.stderr = (open(number, 'w', 1, closefd=False) for number in (1, 2))
     sys.path.insert(0, str(ROOT / 'tests'))
     code = 0
     try:
