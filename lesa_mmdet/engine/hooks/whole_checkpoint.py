@@ -52,7 +52,8 @@ class WholeCheckpointHook(CheckpointHook):
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         super()._save_best_checkpoint(runner, metrics)
-        self._remove_outdated()
+        if self.save_best:  # a validation without a training has nothing to remove
+            self._remove_outdated()
 
     def _remove_outdated(self) -> None:
         best = getattr(self, 'best_ckpt_path_dict', {}).values()
