@@ -165,7 +165,7 @@ def test_switch_fits_every_config(path, ann_file, tmp_path):
     dataset = switched.test_dataloader.dataset
     # As mmengine joins paths: an absolute one stays.
     init_default_scope('mmdet')
-    built = DATASETS.build(dataset)
+    built = DATASETS.build(dict(dataset, metainfo=dict(classes=('person', 'toothbrush'))))
     assert len(built) == len(IMAGES) and built.ann_file == str(ann_file)
     assert built.data_prefix == {'img': str(tmp_path / 'test2017')}
     assert built.get_data_info(0)['seg_map_path'] is None
