@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers.forked import execute, run_forked
 from helpers.paths import COCO_ROOT, ROOT
 
 if not torch.cuda.is_available():
@@ -65,23 +66,33 @@ def coco_root():
 
 
 @pytest.fixture
-def run():
-    """Run a command of the repository as a user would; fails with its output."""
+def run(request, tmp_path_factory):
+    """Run a command of the repository as a user would; fails with its output.
+
+    Python programs of quick tests run in a process forked with mmdet imported.
+    """
+    is_slow = request.node.get_closest_marker('slow')
 
     def run_command(*command, succeeds=True, **env):
         command = [str(part) for part in command]
-        if command[0].endswith('.py'):
-            command.insert(0, sys.executable)
-        path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
-        result = subprocess.run(
-            command,
-            cwd=ROOT,
-            env={**os.environ, 'PATH': path, **env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert (result.returncode == 0) == succeeds, result.stdout[-5000:]
-        return result.stdout
+        is_program = command[0].endswith('.py')
+        if is_program and not env and not is_slow:
+            output = tmp_path_factory.mktemp('run') / 'output.txt'
+            code = run_forked(execute, command, output=output)
+            printed = output.read_text()
+        else:
+            command = [sys.executable] * is_program + command
+            path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+            result = subprocess.run(
+                command,
+                cwd=ROOT,
+                env={**os.environ, 'PATH': path, **env},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            code, printed = result.returncode, result.stdout
+        assert (code == 0) == succeeds, printed[-5000:]
+        return printed
 
     return run_command

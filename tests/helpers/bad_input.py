@@ -7,15 +7,12 @@ unclear.
 
 import importlib
 import json
-import multiprocessing
 import os
 import pkgutil
 import re
-import runpy
 import shutil
 import sys
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -28,11 +25,11 @@ from lesa_mmdet.datasets.shapes import generate
 from lesa_mmdet.upstream import MODELS
 
 from helpers.configs import shrink
+from helpers.forked import execute, run_forked
 from helpers.paths import ROOT
 
 DEMO = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
 TIMEOUT = 300  # seconds
-PRELOAD = ['lesa_mmdet', 'mmdet.apis', 'matplotlib.figure', 'helpers.bad_input']
 
 
 class Place:
@@ -156,17 +153,10 @@ def run_case(name: str, folder: Path) -> tuple[str, str]:
     Returns:
         tuple[str, str]: 'clear', 'silent' or 'unclear', and what was printed.
     """
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(PRELOAD)
     output = folder / 'output.txt'
     (folder / 'place').mkdir()
-    process = context.Process(target=_run, args=(name, folder / 'place', output))
-    process.start()
-    process.join(TIMEOUT)
-    if process.exitcode is None:
-        process.kill()
-        process.join()
-    return judge(find_cases()[name], process.exitcode, output.read_text()), output.read_text()
+    code = run_forked(_run, name, folder / 'place', output=output, timeout=TIMEOUT)
+    return judge(find_cases()[name], code, output.read_text()), output.read_text()
 
 
 def judge(case: Case, code: Optional[int], printed: str) -> str:
@@ -179,33 +169,12 @@ def judge(case: Case, code: Optional[int], printed: str) -> str:
     return 'silent' if code == 0 else 'unclear'
 
 
-def _run(name: str, folder: Path, output: Path) -> None:
-    """Run a case in this process, a fresh one, as Python runs a program."""
-    import torch
-
-    torch.set_num_threads(1)  # pools of threads do not survive a fork
-    with output.open('w') as file:
-        for number in (1, 2):
-            os.dup2(file.fileno(), number)
-    # Line by line, as in a terminal: what is printed last comes last.
-    sys.stdout, sys.stderr = (open(number, 'w', 1, closefd=False) for number in (1, 2))
-    sys.path.insert(0, str(ROOT / 'tests'))
-    code = 0
-    try:
-        os.chdir(folder)
-        result = _call(find_cases()[name].do, Place(folder))
-        if isinstance(result, list):
-            _execute([str(part) for part in result])
-    except SystemExit as exit:
-        code = exit.code if isinstance(exit.code, int) else int(exit.code is not None)
-        if isinstance(exit.code, str):
-            print(exit.code, file=sys.stderr)
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+def _run(name: str, folder: Path) -> None:
+    """Make the mistake of a case."""
+    os.chdir(folder)
+    result = _call(find_cases()[name].do, Place(folder))
+    if isinstance(result, list):
+        execute([str(part) for part in result])
 
 
 def _call(do: Callable[[Place], Any], place: Place) -> Any:
@@ -213,10 +182,3 @@ def _call(do: Callable[[Place], Any], place: Place) -> Any:
         return do(place)
     except Exception as error:  # of a call: what Python says is its last line
         sys.exit(f'{type(error).__name__}: {error}')
-
-
-def _execute(command: Sequence[str]) -> None:
-    os.chdir(ROOT)
-    sys.argv = list(command)
-    sys.path.insert(0, str((ROOT / command[0]).parent))
-    runpy.run_path(command[0], run_name='__main__')

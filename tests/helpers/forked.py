@@ -1,0 +1,75 @@
+"""Programs in processes that are forked with mmdet imported, which takes seconds each time."""
+
+import multiprocessing
+import os
+import runpy
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from helpers.paths import ROOT
+
+PRELOAD = ['lesa_mmdet', 'mmdet.apis', 'matplotlib.figure', 'helpers.forked']
+
+
+def run_forked(
+    function: Callable[..., Any], *args: Any, output: Path, timeout: Optional[float] = None
+) -> Optional[int]:
+    """Call a function in a process of its own, as Python runs a program.
+
+    Args:
+        function (Callable): Can be pickled. What it exits with is the exit code.
+        *args: Its arguments.
+        output (Path): File that is given what it prints, to either stream.
+        timeout (float, optional): Seconds until it is killed.
+
+    Returns:
+        int | None: Exit code; ``None`` if it was killed.
+    """
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(PRELOAD)
+    process = context.Process(target=_run, args=(function, args, output, dict(os.environ)))
+    process.start()
+    process.join(timeout)
+    code = process.exitcode
+    if code is None:
+        process.kill()
+        process.join()
+    return code
+
+
+def execute(command: Sequence[str]) -> None:
+    """Do in this process what ``python COMMAND`` does in the repository."""
+    os.chdir(ROOT)
+    sys.argv = list(command)
+    sys.path.insert(0, str((ROOT / command[0]).parent))
+    runpy.run_path(command[0], run_name='__main__')
+
+
+def _run(function: Callable, args: tuple, output: Path, environ: dict[str, str]) -> None:
+    import torch
+
+    torch.set_num_threads(1)  # pools of threads do not survive a fork
+    os.environ.clear()
+    os.environ.update(environ)
+    with output.open('w') as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    # Line by line, as in a terminal: what is printed last comes last.
+    sys.stdout, sys.stderr = (open(number, 'w', 1, closefd=False) for number in (1, 2))
+    sys.path.insert(0, str(ROOT / 'tests'))
+    code = 0
+    try:
+        function(*args)
+    except SystemExit as exit:
+        code = exit.code if isinstance(exit.code, int) else int(exit.code is not None)
+        if isinstance(exit.code, str):
+            print(exit.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
