@@ -1,5 +1,6 @@
 """What all commands share: a mistake ends in one sentence, and nothing runs on after a signal."""
 
+import faulthandler
 import linecache
 import os
 import re
@@ -16,7 +17,8 @@ _OURS = tuple(
     for name in ('lesa_mmdet', 'tools', 'benchmarks')
 )
 _WORKER = re.compile(r'Caught \w+ in DataLoader worker process \d+\.\n(.*)', re.DOTALL)
-GRACE = 5  # seconds a process that was asked to end has for it
+GRACE = 3  # seconds that a process has to end after a signal
+CALL_GRACE = 2 * GRACE  # the same for one that was started, and has started others
 
 
 def command(main: Callable[..., None]) -> Callable[..., None]:
@@ -35,7 +37,10 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(main)
     def run(*args: Any, **kwargs: Any) -> None:
-        before = signal.signal(signal.SIGTERM, _end)
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:  # as nohup and `&` in scripts have it
+                signal.signal(number, _end)
         try:
             _check_options(sys.argv[1:])
             main(*args, **kwargs)
@@ -48,7 +53,8 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
                 raise
             sys.exit(f'error: {sentence}')
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     return run
 
@@ -67,9 +73,10 @@ def call(arguments: Sequence[str], **kwargs: Any) -> int:
         try:
             return process.wait()
         except BaseException:
+            faulthandler.cancel_dump_traceback_later()  # not before the program has ended
             process.terminate()
             try:
-                process.wait(GRACE)
+                process.wait(CALL_GRACE)
             except subprocess.TimeoutExpired:
                 process.kill()
             raise
@@ -126,4 +133,8 @@ def _check_options(arguments: Sequence[str]) -> None:
 
 
 def _end(number: int, frame: Any) -> None:
+    """End, and if that takes longer than it may, at once: workers may not answer any more."""
+    faulthandler.dump_traceback_later(GRACE, exit=True, file=open(os.devnull, 'w'))
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     sys.exit(128 + number)

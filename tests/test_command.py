@@ -1,5 +1,7 @@
 """What ends in one sentence, what keeps its traceback, and what is ended with a command."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -80,3 +82,29 @@ def test_a_program_ends_with_the_one_that_started_it():
         assert parent.wait(30) == 128 + 15
     time.sleep(0.1)
     assert subprocess.run(['kill', '-0', child.strip()], stderr=subprocess.DEVNULL).returncode == 1
+
+
+@pytest.mark.parametrize('name', ['SIGINT', 'SIGTERM'])
+def test_a_signal_ends_what_hangs(name):
+    code = (
+        'import atexit, time; from lesa_mmdet.command import command; '
+        'atexit.register(time.sleep, 60); '
+        'command(lambda: (print("go", flush=True), time.sleep(60)))()'
+    )
+    with subprocess.Popen(
+        [sys.executable, '-c', code], stdout=subprocess.PIPE, text=True
+    ) as process:
+        while 'go' not in process.stdout.readline():
+            pass
+        process.send_signal(getattr(signal, name))
+        assert process.wait(30) != 0
+
+
+def test_an_ignored_signal_stays_ignored(monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['tool'])
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        command(lambda: os.kill(os.getpid(), signal.SIGINT))()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

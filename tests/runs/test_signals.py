@@ -120,18 +120,21 @@ def long_test(cfg):
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize('launcher', ['train', 'dist_train', 'slurm_train', 'test', 'dist_test'])
+@pytest.mark.parametrize(
+    'launcher', ['train', 'dist_train', 'slurm_train', 'test', 'dist_test', 'slurm_test']
+)
 def test_launchers(launcher, number, place, tmp_path, monkeypatch):
     place.data()
     config = place.config(long_test if 'test' in launcher else long_training)
     files = [config, place.checkpoint(config)] if 'test' in launcher else [config]
-    if launcher == 'slurm_train':  # srun passes signals on; here it becomes what it starts
+    if launcher.startswith('slurm'):  # srun passes signals on; here it becomes what it starts
         srun = place.write('bin/srun', '#!/bin/bash\nwhile [ "$1" != python ]; do shift; done\n'
                            'export SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_LOCALID=0\n'
                            'exec "${@/--launcher=slurm/--launcher=none}"\n')  # fmt: skip
         srun.chmod(0o755)
         monkeypatch.setenv('PATH', f'{srun.parent}{os.pathsep}{os.environ["PATH"]}')
-        command, processes = ['tools/slurm_train.sh', 'gpu', 'job', *files, place / 'work'], 3
+        work = [] if 'test' in launcher else [place / 'work']
+        command, processes = [f'tools/{launcher}.sh', 'gpu', 'job', *files, *work], 3
     elif launcher.startswith('dist'):
         command, processes = [f'tools/{launcher}.sh', *files, 2], 7
     else:
@@ -146,4 +149,15 @@ def test_demo(number, tmp_path, shapes_of_the_demo):
     options = ['--cfg-options', 'default_hooks.logger.interval=1']
     command = [sys.executable, 'tools/demo.py', '--work-dir', tmp_path / 'demo', *options]
     left, code = interrupt(command, number, 'Epoch(train)', 4, tmp_path / 'log.txt')
+    assert left == {} and code != 0
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_test_dev(number, place, tmp_path):
+    place.data()
+    config = place.config(long_test)
+    command = [sys.executable, 'tools/test_dev.py', config, place.checkpoint(config), '--gpus', 2]
+    command += ['--work-dir', place / 'test-dev', '--img', place / 'data' / 'val']
+    command += ['--ann-file', place / 'data' / 'annotations' / 'instances_val.json']
+    left, code = interrupt(command, number, 'Epoch(test)', 8, tmp_path / 'log.txt')
     assert left == {} and code != 0
