@@ -49,8 +49,9 @@ def main() -> None:
             mul, add = (
                 torch.zeros(heads * d, size, size) if wanted else None for wanted in (mul, add)
             )
-            out = backend._forward(v, weights, mul, add, 1)
-            backend._backward(out, v, weights, mul, add, 1, [True] * 4)
+            inputs = (v, weights, mul, add, 1)
+            out = torch.ops.lesa_mmdet.attend_neighborhood_triton(*inputs)
+            torch.ops.lesa_mmdet.attend_neighborhood_triton_backward(out, *inputs, [True] * 4)
 
 
 if __name__ == '__main__':

@@ -12,36 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..gradients import differentiable_once
 from ..precision import without_autocast
-from .window import ARGUMENTS, empty_gradients, empty_output, neighbours
+from .window import neighborhood_operator, neighbours
 
 # Values of one block in bytes: on a CPU what the caches hold of them beside their output, on a GPU
 # what a launch is worth.
 BLOCK_BYTES = {'cpu': 1 << 21, 'cuda': 1 << 28}
-
-
-def _forward(
-    v: Tensor, weights: Tensor, mul: Optional[Tensor], add: Optional[Tensor], dilation: int
-) -> Tensor:
-    return _sum(v, weights, mul, add, dilation, transposed=False)
-
-
-def _backward(
-    grad_out: Tensor,
-    v: Tensor,
-    weights: Tensor,
-    mul: Optional[Tensor],
-    add: Optional[Tensor],
-    dilation: int,
-    needed: list[bool],
-) -> tuple[Tensor, ...]:
-    grads = [grad_out.new_empty(0) for _ in needed]
-    if needed[0]:
-        grads[0] = _sum(grad_out, weights, mul, add, dilation, transposed=True)
-    if any(needed[1:]):
-        grads[1:] = _weights_gradients(grad_out, v, weights, mul, add, dilation)
-    return tuple(grads)
 
 
 def _sum(x, weights, mul, add, dilation, transposed):
@@ -162,12 +138,4 @@ def _like(x: Tensor, scratch: Tensor) -> Tensor:
     return scratch.flatten()[: x.numel()].view(x.shape)
 
 
-attend_shifted = differentiable_once(
-    'shifted',
-    'attend_shifted',
-    ARGUMENTS,
-    forward=_forward,
-    backward=_backward,
-    empty_outputs=empty_output,
-    empty_gradients=empty_gradients,
-)
+attend_shifted = neighborhood_operator('shifted', 'attend_shifted', _sum, _weights_gradients)

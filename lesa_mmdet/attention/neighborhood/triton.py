@@ -11,8 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..gradients import differentiable_once
-from .window import ARGUMENTS, empty_gradients, empty_output, kernel_size
+from .window import kernel_size, neighborhood_operator
 
 POSITIONS = 64  # of a tile
 
@@ -134,29 +133,6 @@ def _backward_weights(
         tl.store(grad_weights + at, tl.sum(product, 1), real)
 
 
-def _forward(
-    v: Tensor, weights: Tensor, mul: Optional[Tensor], add: Optional[Tensor], dilation: int
-) -> Tensor:
-    return _run_sum(v, weights, mul, add, dilation, transposed=False)
-
-
-def _backward(
-    grad_out: Tensor,
-    v: Tensor,
-    weights: Tensor,
-    mul: Optional[Tensor],
-    add: Optional[Tensor],
-    dilation: int,
-    needed: list[bool],
-) -> tuple[Tensor, ...]:
-    grads = [grad_out.new_empty(0) for _ in needed]
-    if needed[0]:
-        grads[0] = _run_sum(grad_out, weights, mul, add, dilation, transposed=True)
-    if any(needed[1:]):
-        grads[1:] = _run_backward_weights(grad_out, v, weights, mul, add, dilation)
-    return tuple(grads)
-
-
 def _run_sum(x, weights, mul, add, dilation, transposed):
     out = torch.empty_like(x)
     mul, add = _readable(mul), _readable(add)
@@ -216,12 +192,6 @@ def _readable(matrix: Optional[Tensor]) -> Optional[Tensor]:
     return None if matrix is None else matrix.float().contiguous()
 
 
-attend_neighborhood_triton = differentiable_once(
-    'triton',
-    'attend_neighborhood_triton',
-    ARGUMENTS,
-    forward=_forward,
-    backward=_backward,
-    empty_outputs=empty_output,
-    empty_gradients=empty_gradients,
+attend_neighborhood_triton = neighborhood_operator(
+    'triton', 'attend_neighborhood_triton', _run_sum, _run_backward_weights
 )

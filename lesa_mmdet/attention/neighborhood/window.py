@@ -1,14 +1,13 @@
-"""What the backends share: the window around a position, and the shapes of what they return."""
+"""What the backends share: the window around a position, and how their sums become operators."""
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple
 
 import torch
 from torch import Tensor
 
-# Of the operators that PyTorch sees.
-ARGUMENTS = 'Tensor v, Tensor weights, Tensor? mul, Tensor? add, int dilation'
+from ..gradients import differentiable_once
 
 
 class Neighbour(NamedTuple):
@@ -48,23 +47,50 @@ def _overlap(offset: int, length: int) -> tuple[slice, ...]:
     return slice(first, last), slice(first + offset, last + offset)
 
 
-def empty_output(v: Tensor, *_) -> Tensor:
-    """Memory for the weighted sum, in the order of the values."""
-    return torch.empty_like(v)
+def neighborhood_operator(
+    backend: str, name: str, weighted_sum: Callable, weights_gradients: Callable
+) -> Callable[..., Tensor]:
+    """Make an operator of PyTorch of what a backend computes.
 
+    Args:
+        backend (str): Name of the backend, for error messages.
+        name (str): Name of the operator.
+        weighted_sum (Callable): Takes values, weights, mul, add, dilation and ``transposed``;
+            returns the sum. Transposed, it takes the output's gradient for the values, and returns
+            the values' gradient.
+        weights_gradients (Callable): Takes the output's gradient, values, weights, mul, add and
+            dilation; returns the gradients of weights, mul and add, empty where there is none.
 
-def empty_gradients(
-    grad_out: Tensor,
-    v: Tensor,
-    weights: Tensor,
-    mul: Optional[Tensor],
-    add: Optional[Tensor],
-    dilation: int,
-    needed: list[bool],
-) -> tuple[Tensor, ...]:
-    """Memory for the gradients of v, weights, mul and add; none of it where there is none."""
-    needed = needed[0], *3 * [any(needed[1:])]
-    return tuple(
-        torch.empty_like(x) if need and x is not None else grad_out.new_empty(0)
-        for x, need in zip((grad_out, weights, mul, add), needed)
+    Returns:
+        Callable: Takes values, weights, mul, add and dilation, returns the sum, as
+        :func:`lesa_mmdet.attention.attend_neighborhood` has them.
+    """
+
+    def forward(*inputs):
+        return weighted_sum(*inputs, transposed=False)
+
+    def backward(grad_out, *inputs):
+        v, *others, needed = inputs
+        grads = [grad_out.new_empty(0) for _ in needed]
+        if needed[0]:
+            grads[0] = weighted_sum(grad_out, *others, transposed=True)
+        if any(needed[1:]):
+            grads[1:] = weights_gradients(grad_out, v, *others)
+        return tuple(grads)
+
+    def empty_gradients(grad_out, v, weights, mul, add, dilation, needed):
+        needed = needed[0], *3 * [any(needed[1:])]
+        return tuple(
+            torch.empty_like(x) if need and x is not None else grad_out.new_empty(0)
+            for x, need in zip((grad_out, weights, mul, add), needed)
+        )
+
+    return differentiable_once(
+        backend,
+        name,
+        'Tensor v, Tensor weights, Tensor? mul, Tensor? add, int dilation',
+        forward=forward,
+        backward=backward,
+        empty_outputs=lambda v, *_: torch.empty_like(v),
+        empty_gradients=empty_gradients,
     )
