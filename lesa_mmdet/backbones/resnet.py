@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..checkpoints import TakesCheckpoints
 from ..layers import LESA, Operator, build_operator
+from ..layers.local import reset_offsets
 from ..upstream import Bottleneck, ResNet, register_backbone
 from .arguments import check_flags, check_operator, check_resnet, to_size
 
@@ -21,6 +22,11 @@ class OperatorBottleneck(Bottleneck):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.pool = nn.Identity()
+
+    def init_weights(self) -> None:
+        """Start a deformable convolution as a plain one, whatever a backbone's init_cfg did."""
+        super().init_weights()
+        reset_offsets(self.conv2)
 
     def put_operator(self, operator: Operator) -> None:
         """Compute with an operator instead of the convolution."""

@@ -217,6 +217,27 @@ def test_residual_branches_start_from_zero(kind, zero_init):
         assert (layer[0].norm3.weight == (0 if zero_init else 1)).all()
 
 
+@pytest.mark.parametrize('operator', [None, dict(type='LESA', num_heads=4)])
+def test_deformable_convolutions_start_as_plain_ones(operator):
+    backbone = tiny(operator=operator, **DEFORMABLE)
+    backbone.init_weights()
+    offsets = [p for name, p in backbone.named_parameters() if 'conv_offset' in name]
+    assert len(offsets) == 2 * (4 + 6 + 3) and not any(p.any() for p in offsets)
+
+
+def test_offsets_of_a_pretrained_backbone_stay(tmp_path):
+    trained = tiny(**DEFORMABLE)
+    for name, parameter in trained.named_parameters():
+        if 'conv_offset' in name:
+            nn.init.normal_(parameter)
+    torch.save(dict(state_dict=trained.state_dict()), tmp_path / 'trained.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'trained.pth'))
+    backbone = tiny(**DEFORMABLE, init_cfg=init_cfg)
+    backbone.init_weights()
+    for name, parameter in backbone.named_parameters():
+        assert torch.equal(parameter, trained.get_parameter(name))
+
+
 @pytest.mark.parametrize(
     'kwargs, error, message',
     [
