@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
@@ -116,19 +116,6 @@ class Case:
     sentence: str
     do: Callable[[Place], Any]
     code: int = 1
-
-
-@dataclass
-class Table:
-    """The verdicts on cases by their names."""
-
-    verdicts: dict[str, str] = field(default_factory=dict)
-
-    def summary(self) -> str:
-        """What the table's last column says."""
-        verdicts = list(self.verdicts.values())
-        counts = (f'{kind} {verdicts.count(kind)}' for kind in ('silent', 'unclear'))
-        return f'{len(verdicts)} cases: {", ".join(counts)}'
 
 
 def find_cases() -> dict[str, Case]:
