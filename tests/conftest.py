@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+from mmengine.logging import MMLogger
 
 from helpers.forked import execute, run_forked
 from helpers.paths import COCO_ROOT, ROOT
 
 if not torch.cuda.is_available():
     os.environ.setdefault('TRITON_INTERPRET', '1')  # read once, while the package is imported
+
+settings.register_profile('untimed', deadline=None)  # machines may be busy
+settings.load_profile('untimed')
 
 PRETRAIN_ROOT = Path(sys.prefix) / 'pretrain'  # where `make test` puts mmpretrain
 
@@ -96,3 +101,17 @@ def run(request, tmp_path_factory):
         return printed
 
     return run_command
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Lines that were logged, by whichever logger of mmengine."""
+    lines = []
+    handle = MMLogger.callHandlers
+
+    def note(self, record):
+        lines.append(record.getMessage())
+        handle(self, record)
+
+    monkeypatch.setattr(MMLogger, 'callHandlers', note)
+    return lines

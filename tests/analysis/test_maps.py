@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mmcv.cnn import build_conv_layer
 from mmdet.models import DetDataPreprocessor
@@ -108,7 +108,6 @@ def test_the_position_of_a_point_in_a_centre_crop(image, pretrain_env):
         view.position_of((42, 64), (5, 5))
 
 
-@settings(deadline=None)
 @given(
     st.tuples(st.integers(40, 900), st.integers(40, 900)),
     st.sampled_from([16, 32]),

@@ -1,11 +1,9 @@
 """A checkpoint loads whole, or is refused with what does not fit."""
 
-import logging
 import re
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
 from mmengine.runner.checkpoint import load_state_dict
 
 from lesa_mmdet.checkpoints.fit import load_whole, require_fit, weights_of
@@ -29,17 +27,6 @@ def build():
         return MODELS.build(cfg)
 
     return build_detector
-
-
-@pytest.fixture
-def told():
-    lines = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(handler)
-    yield lines
-    logger.removeHandler(handler)
 
 
 def checkpoint_of(model, without=None, **added):

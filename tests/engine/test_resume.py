@@ -1,25 +1,12 @@
-import logging
 import os
 
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 
 from lesa_mmdet.engine.resume import check_start, find_newest, parse_config, require_same_training
 
 from helpers.detectors import DEMO
-
-
-@pytest.fixture
-def told():
-    lines = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(handler)
-    yield lines
-    logger.removeHandler(handler)
 
 
 def save(path, time, **content):

@@ -3,8 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.registry import MODELS
 from torch import nn
@@ -52,7 +51,7 @@ def naive(operator, x):
     return torch.cat((F.conv2d(x, operator.conv.weight, padding=1), attention), dim=1)
 
 
-@hypothesis_settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(
     rows=st.integers(1, 5),
     cols=st.integers(1, 5),

@@ -1,13 +1,11 @@
 """What the hooks around checkpoints do in a run."""
 
-import logging
 import os
 
 import numpy as np
 import pytest
 import torch
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
@@ -96,21 +94,6 @@ def build(work_dir, classes=('a', 'b', 'c'), epochs=2, lr=0.1, fit={}, checkpoin
 
 
 @pytest.fixture
-def told(monkeypatch):
-    """All that was logged, by whichever logger."""
-    lines = []
-    handle = MMLogger.callHandlers
-
-    def note(self, record):
-        lines.append(record.getMessage())
-        handle(self, record)
-
-    monkeypatch.setattr(MMLogger, 'callHandlers', note)
-    assert issubclass(MMLogger, logging.Logger)
-    return lines
-
-
-@pytest.fixture
 def trained(tmp_path):
     """A training of two epochs."""
     build(tmp_path / 'trained').train()
@@ -138,26 +121,24 @@ class TestSaving:
             ), seen
         assert checkpoints(tmp_path) == ['best_mAP_epoch_3.pth', 'epoch_3.pth']
 
-    def test_killed_while_it_writes(self, tmp_path, monkeypatch):
+    @pytest.mark.parametrize(
+        'killed_in, left, epochs',
+        [
+            ('replace', ['epoch_1.pth', 'epoch_2.pth.tmp'], 2),  # while it writes
+            ('remove', ['epoch_1.pth', 'epoch_2.pth'], 3),  # before it removes the old one
+        ],
+    )
+    def test_killed(self, killed_in, left, epochs, tmp_path, monkeypatch):
         """Only the rename makes a file appear; what a killed training left is cleared away."""
-        build(tmp_path, epochs=1, checkpoint=dict(max_keep_ckpts=1)).train()
+        keep_one = dict(max_keep_ckpts=1)
+        build(tmp_path, epochs=1, checkpoint=keep_one).train()
         with monkeypatch.context() as patch:
-            patch.setattr(os, 'replace', lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(os, killed_in, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
-                build(tmp_path, checkpoint=dict(max_keep_ckpts=1), resume=True).train()
-        assert checkpoints(tmp_path) == ['epoch_1.pth', 'epoch_2.pth.tmp']
-        build(tmp_path, checkpoint=dict(max_keep_ckpts=1), resume=True).train()
-        assert checkpoints(tmp_path) == ['epoch_2.pth']
-
-    def test_killed_before_it_removes(self, tmp_path, monkeypatch):
-        build(tmp_path, epochs=1, checkpoint=dict(max_keep_ckpts=1)).train()
-        with monkeypatch.context() as patch:
-            patch.setattr(os, 'remove', lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-            with pytest.raises(KeyboardInterrupt):
-                build(tmp_path, checkpoint=dict(max_keep_ckpts=1), resume=True).train()
-        assert checkpoints(tmp_path) == ['epoch_1.pth', 'epoch_2.pth']
-        build(tmp_path, epochs=3, checkpoint=dict(max_keep_ckpts=1), resume=True).train()
-        assert checkpoints(tmp_path) == ['epoch_3.pth']
+                build(tmp_path, checkpoint=keep_one, resume=True).train()
+        assert checkpoints(tmp_path) == left
+        build(tmp_path, epochs=epochs, checkpoint=keep_one, resume=True).train()
+        assert checkpoints(tmp_path) == [f'epoch_{epochs}.pth']
 
     def test_broken_weights_are_not_saved(self, tmp_path):
         runner = build(tmp_path, lr=1e30)
