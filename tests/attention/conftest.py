@@ -1,9 +1,25 @@
 import pytest
 import torch
-from hypothesis import settings
 
-settings.register_profile('attention', deadline=None)
-settings.load_profile('attention')
+from lesa_mmdet.attention.support import INTERPRETED
+
+
+@pytest.fixture(
+    scope='module',
+    params=[
+        pytest.param(
+            'cpu',
+            marks=pytest.mark.skipif(not INTERPRETED, reason='with a GPU the kernels are compiled'),
+        ),
+        pytest.param(
+            'cuda',
+            marks=pytest.mark.skipif(INTERPRETED, reason='no GPU, or TRITON_INTERPRET is set'),
+        ),
+    ],
+)
+def device(request):
+    """Where Triton's kernels run: interpreted on a CPU, or compiled on a GPU."""
+    return request.param
 
 
 @pytest.fixture(scope='session')

@@ -102,3 +102,27 @@ def assert_layer_is_the_authors(case, mode, device='cpu', **kwargs):
     for name, buffer in case.group(f'{mode}_buffer/bn_similarity.').items():
         assert_close_to_largest(getattr(norm, name).cpu(), buffer, 1e-4, name)
     assert (mode == 'eval') == (norm.num_batches_tracked.item() == 0)
+
+
+def assert_sum_is_the_authors(case, compute):
+    """Compare a weighted neighbourhood sum's output and gradients with the authors'.
+
+    Args:
+        case (GoldenCase): A case of their operation.
+        compute (Callable): Takes the inputs, the dilation and the gradient of the output.
+    """
+    info = case.info
+    images = {
+        key: torch.from_numpy(case.fill.image(info['seeds'][key], shape))
+        for key, shape in info['shapes'].items()
+    }
+    theirs = dict(v='v', weights='attention', mul='ghost_mul', add='ghost_add')
+    inputs = {name: images[key] for name, key in theirs.items() if key in images}
+    inputs['weights'] = inputs['weights'].unflatten(1, (-1, info['kernel_size'] ** 2))
+    grad_out = torch.from_numpy(case.fill.image(info['seeds']['grad_output'], inputs['v'].shape))
+    results = compute(inputs, info['dilation'], grad_out)
+    assert_close_to_largest(results.pop('output'), case['output'], 1e-5, 'output')
+    for name, grad in results.items():
+        expected = case[f'grad_{theirs[name]}']
+        assert_close_to_largest(grad.reshape(expected.shape), expected, 1e-5, name)
+    assert len(results) == sum(name.startswith('grad_') for name in case.arrays.files)

@@ -1,10 +1,28 @@
 """Inputs of weighted neighbourhood sums, and what the definition makes of them."""
 
 import torch
+from hypothesis import strategies as st
 
+from lesa_mmdet.attention import attend_neighborhood
 from lesa_mmdet.attention.neighborhood.reference import attend_neighborhood_reference
 
 NAMES = ('v', 'weights', 'mul', 'add')
+
+
+def sums(dtypes, batch=(0, 2), heads=3, height=12, sizes=(1, 3, 5, 7)):
+    """A strategy of arguments of ``make_inputs``, by name."""
+    return st.fixed_dictionaries(
+        dict(
+            batch=st.integers(*batch),
+            heads=st.integers(1, heads),
+            d=st.integers(1, 5),
+            height=st.integers(1, height),
+            width=st.integers(1, 12),
+            size=st.sampled_from(sizes),
+            dtype=st.sampled_from(dtypes),
+            fixed=st.sets(st.sampled_from(NAMES[2:])),
+        )
+    )
 
 
 def make_inputs(batch, heads, d, height, width, size, dtype=torch.float64, fixed=NAMES[2:]):
@@ -23,6 +41,14 @@ def make_inputs(batch, heads, d, height, width, size, dtype=torch.float64, fixed
     }
 
 
+def restride(inputs, memory_format):
+    """The same values as half the channels of a larger map, weights neighbour by neighbour."""
+    v, weights = inputs['v'], inputs['weights']
+    wide = torch.cat((v, v), 1).contiguous(memory_format=memory_format)
+    weights = weights.permute(3, 4, 0, 1, 2).contiguous().permute(2, 3, 4, 0, 1)
+    return {**inputs, 'v': wide[:, v.shape[1] :], 'weights': weights}
+
+
 def run(function, inputs, grad_out=None):
     """Output and gradients by name, for a fixed random gradient of the output."""
     inputs = {name: x.detach().requires_grad_() for name, x in inputs.items()}
@@ -31,8 +57,15 @@ def run(function, inputs, grad_out=None):
         generator = torch.Generator().manual_seed(1)
         # Of few bits, so that it is the same number in every type.
         grad_out = torch.randn(out.shape, generator=generator, dtype=torch.float64).bfloat16()
-    grads = torch.autograd.grad(out, list(inputs.values()), grad_out.to(out.dtype))
+    grads = torch.autograd.grad(out, list(inputs.values()), grad_out.to(out))
     return {'output': out.detach(), **dict(zip(inputs, grads))}
+
+
+def compute(backend, inputs, dilation=1, grad_out=None):
+    """What a backend gives."""
+    return run(
+        lambda **x: attend_neighborhood(**x, dilation=dilation, backend=backend), inputs, grad_out
+    )
 
 
 def define(inputs, dilation=1):

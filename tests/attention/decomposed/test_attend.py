@@ -10,6 +10,8 @@ from lesa_mmdet.attention import attend, available_backends, support
 from lesa_mmdet.attention.decomposed import attend as entrance
 from lesa_mmdet.attention.decomposed.reference import attend_reference
 
+from helpers.attention import SIZES
+
 CPU = torch.device('cpu')
 
 
@@ -19,19 +21,9 @@ def without_triton(monkeypatch):
     monkeypatch.setattr(support, 'INTERPRETED', False)
 
 
-@given(
-    batch=st.integers(0, 2),
-    heads=st.integers(1, 3),
-    rows=st.integers(1, 17),
-    cols=st.integers(1, 17),
-    d=st.integers(1, 9),
-    dv=st.integers(1, 9),
-    backend=st.sampled_from(['auto', 'reference', 'chunked']),
-)
-def test_backends_agree(
-    make_inputs, differentiate, assert_close, batch, heads, rows, cols, d, dv, backend
-):
-    inputs = make_inputs(batch, heads, rows, cols, d, dv, torch.float32)
+@given(sizes=SIZES, backend=st.sampled_from(['auto', 'reference', 'chunked']))
+def test_backends_agree(make_inputs, differentiate, assert_close, sizes, backend):
+    inputs = make_inputs(*sizes, torch.float32)
     actual = differentiate(lambda *x: attend(*x, backend=backend), inputs)
     expected = differentiate(attend_reference, [x.double() for x in inputs])
     assert_close(actual, expected, 1e-5)

@@ -12,6 +12,8 @@ from lesa_mmdet.attention.decomposed import chunked
 from lesa_mmdet.attention.decomposed.chunked import attend_chunked
 from lesa_mmdet.attention.decomposed.reference import attend_reference
 
+from helpers.attention import SIZES
+
 TOLERANCES = {
     torch.float64: 1e-12,
     torch.float32: 1e-5,
@@ -29,20 +31,15 @@ def small_blocks():
 
 
 @given(
-    batch=st.integers(0, 2),
-    heads=st.integers(1, 3),
-    rows=st.integers(1, 17),
-    cols=st.integers(1, 17),
-    d=st.integers(1, 9),
-    dv=st.integers(1, 9),
+    sizes=SIZES,
     dtype=st.sampled_from(list(TOLERANCES)),
     layout=st.sampled_from(['channels', 'places', 'strided']),
     onednn=st.booleans(),
 )
 def test_output_and_gradients_are_those_of_the_reference(
-    make_inputs, differentiate, assert_close, batch, heads, rows, cols, d, dv, dtype, layout, onednn
+    make_inputs, differentiate, assert_close, sizes, dtype, layout, onednn
 ):
-    inputs = make_inputs(batch, heads, rows, cols, d, dv, dtype, layout)
+    inputs = make_inputs(*sizes, dtype, layout)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunked, 'ONEDNN', onednn and chunked.ONEDNN)
         actual = differentiate(attend_chunked, inputs)

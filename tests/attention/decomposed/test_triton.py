@@ -9,28 +9,10 @@ pytest.importorskip('triton', reason='Triton is not installed')
 
 from lesa_mmdet.attention.decomposed.reference import attend_reference  # noqa: E402
 from lesa_mmdet.attention.decomposed.triton import attend_triton  # noqa: E402
-from lesa_mmdet.attention.support import INTERPRETED  # noqa: E402
 
 from helpers.golden import assert_layer_is_the_authors, golden_cases  # noqa: E402
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
-
-
-@pytest.fixture(
-    scope='module',
-    params=[
-        pytest.param(
-            'cpu',
-            marks=pytest.mark.skipif(not INTERPRETED, reason='with a GPU the kernels are compiled'),
-        ),
-        pytest.param(
-            'cuda',
-            marks=pytest.mark.skipif(INTERPRETED, reason='no GPU, or TRITON_INTERPRET is set'),
-        ),
-    ],
-)
-def device(request):
-    return request.param
 
 
 @pytest.fixture(scope='module')
@@ -107,7 +89,7 @@ def random_like_output(inputs):
     return torch.randn(v.shape, generator=generator).to(v)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     batch=st.integers(1, 2),
     heads=st.integers(1, 2),

@@ -7,54 +7,26 @@ from hypothesis import strategies as st
 
 from lesa_mmdet.attention import NEIGHBORHOOD_BACKENDS, attend_neighborhood, support
 
-from helpers.golden import assert_close_to_largest, golden_cases
-from helpers.neighborhood import NAMES, assert_close, define, make_inputs, run
+from helpers.golden import assert_sum_is_the_authors, golden_cases
+from helpers.neighborhood import NAMES, assert_close, compute, define, make_inputs, restride, sums
 
 every_backend = pytest.mark.parametrize('backend', [*NEIGHBORHOOD_BACKENDS])
-
-
-def attend_with(backend, **options):
-    return lambda **inputs: attend_neighborhood(**inputs, backend=backend, **options)
 
 
 @every_backend
 @pytest.mark.parametrize('case', golden_cases('elsa_op'))
 def test_golden(case, backend):
-    info = case.info
-    inputs = {
-        key: torch.from_numpy(case.fill.image(info['seeds'][key], shape))
-        for key, shape in info['shapes'].items()
-    }
-    size = info['kernel_size']
-    given = dict(v=inputs['v'], weights=inputs['attention'].unflatten(1, (-1, size * size)))
-    given.update({name: inputs[f'ghost_{name}'] for name in NAMES[2:] if f'ghost_{name}' in inputs})
-    grad_out = torch.from_numpy(case.fill.image(info['seeds']['grad_output'], given['v'].shape))
-    results = run(attend_with(backend, dilation=info['dilation']), given, grad_out)
-    assert_close_to_largest(results.pop('output'), case['output'], 1e-5, 'output')
-    renamed = dict(v='v', weights='attention', mul='ghost_mul', add='ghost_add')
-    for name, grad in results.items():
-        expected = case[f'grad_{renamed[name]}']
-        assert_close_to_largest(grad.reshape(expected.shape), expected, 1e-5, name)
-    assert len(results) == sum(name.startswith('grad_') for name in case.arrays.files)
+    assert_sum_is_the_authors(case, partial(compute, backend))
 
 
 @given(
-    batch=st.integers(0, 2),
-    heads=st.integers(1, 3),
-    d=st.integers(1, 5),
-    height=st.integers(1, 12),
-    width=st.integers(1, 12),
-    size=st.sampled_from([1, 3, 5, 7]),
+    arguments=sums([torch.float64, torch.float32, torch.float16, torch.bfloat16]),
     dilation=st.integers(1, 3),
-    fixed=st.sets(st.sampled_from(NAMES[2:])),
-    dtype=st.sampled_from([torch.float64, torch.float32, torch.float16, torch.bfloat16]),
     backend=st.sampled_from(['auto', *NEIGHBORHOOD_BACKENDS]),
 )
-def test_any_backend_is_the_definition(
-    batch, heads, d, height, width, size, dilation, fixed, dtype, backend
-):
-    inputs = make_inputs(batch, heads, d, height, width, size, dtype, fixed)
-    results = run(attend_with(backend, dilation=dilation), inputs)
+def test_any_backend_is_the_definition(arguments, dilation, backend):
+    inputs, dtype = make_inputs(**arguments), arguments['dtype']
+    results = compute(backend, inputs, dilation)
     assert {x.dtype for x in results.values()} == {dtype}
     # Sums are computed in float32 or wider, so that what is left is a result's own rounding.
     assert_close(results, define(inputs, dilation), max(torch.finfo(dtype).eps, 1e-6))
@@ -74,7 +46,7 @@ def test_gradients_are_those_of_the_sum(backend, fixed):
 @pytest.mark.parametrize('needing', NAMES)
 def test_what_is_frozen_gets_no_gradient(backend, needing):
     inputs = make_inputs(1, 2, 2, 4, 5, 3)
-    expected = run(attend_with('reference'), inputs)[needing]
+    expected = compute('reference', inputs)[needing]
     inputs[needing].requires_grad_()
     out = attend_neighborhood(**inputs, backend=backend)
     out.backward(torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).double())
@@ -88,7 +60,7 @@ def test_types_may_differ_as_under_autocast(backend):
     inputs = make_inputs(1, 2, 3, 6, 5, 5, torch.float32)
     inputs['v'] = inputs['v'].bfloat16()
     with torch.autocast('cpu', torch.bfloat16):
-        results = run(attend_with(backend), inputs)
+        results = compute(backend, inputs)
     assert results['output'].dtype == results['v'].dtype == torch.bfloat16
     assert {results[name].dtype for name in NAMES[1:]} == {torch.float32}
     expected = define(inputs)
@@ -102,12 +74,8 @@ def test_types_may_differ_as_under_autocast(backend):
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
 def test_any_strides_and_the_memory_order_of_the_values(backend, memory_format):
     inputs = make_inputs(2, 2, 4, 6, 5, 3)
-    expected = define(inputs)
-    wide = torch.cat((inputs['v'], inputs['v']), 1).contiguous(memory_format=memory_format)
-    inputs['v'] = wide[:, 8:]
-    inputs['weights'] = inputs['weights'].permute(3, 4, 0, 1, 2).contiguous().permute(2, 3, 4, 0, 1)
-    results = run(attend_with(backend), inputs)
-    assert_close(results, expected, 1e-12)
+    results = compute(backend, restride(inputs, memory_format))
+    assert_close(results, define(inputs), 1e-12)
     if backend != 'reference':
         assert results['output'].is_contiguous(memory_format=memory_format)
 
@@ -119,7 +87,7 @@ def test_maps_larger_than_a_block_are_the_definition(monkeypatch):
     expected = define(inputs)
     for maps in (1, 3, 8):  # a head at a time, three, two images
         monkeypatch.setitem(shifted.BLOCK_BYTES, 'cpu', maps * 2 * 6 * 7 * 8)
-        assert_close(run(attend_with('shifted'), inputs), expected, 1e-12)
+        assert_close(compute('shifted', inputs), expected, 1e-12)
 
 
 def test_memory_does_not_grow_with_the_window():

@@ -3,89 +3,40 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.golden import assert_sum_is_the_authors, golden_cases
+from helpers.neighborhood import assert_close, compute, define, make_inputs, restride, sums
+from helpers.paths import ROOT
+
 pytest.importorskip('triton', reason='Triton is not installed')
-
-from lesa_mmdet.attention import support  # noqa: E402
-from lesa_mmdet.attention.neighborhood.attend import attend_neighborhood  # noqa: E402
-
-from helpers.golden import assert_close_to_largest, golden_cases  # noqa: E402
-from helpers.neighborhood import NAMES, assert_close, define, make_inputs, run  # noqa: E402
-from helpers.paths import ROOT  # noqa: E402
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
 
-@pytest.fixture(
-    scope='module',
-    params=[
-        pytest.param(
-            'cpu',
-            marks=pytest.mark.skipif(
-                not support.INTERPRETED, reason='with a GPU the kernels are compiled'
-            ),
-        ),
-        pytest.param(
-            'cuda',
-            marks=pytest.mark.skipif(
-                support.INTERPRETED, reason='no GPU, or TRITON_INTERPRET is set'
-            ),
-        ),
-    ],
-)
-def device(request):
-    return request.param
-
-
 def run_on(device, inputs, dilation=1, grad_out=None):
-    results = run(
-        lambda **x: attend_neighborhood(**x, dilation=dilation, backend='triton'),
-        {name: x.to(device) for name, x in inputs.items()},
-        grad_out,
-    )
+    inputs = {name: x.to(device) for name, x in inputs.items()}
+    results = compute('triton', inputs, dilation, grad_out)
     return {name: x.cpu() for name, x in results.items()}
 
 
 @pytest.mark.parametrize('case', golden_cases('elsa_op'))
 def test_golden(case, device):
-    info = case.info
-    images = {
-        key: torch.from_numpy(case.fill.image(info['seeds'][key], shape))
-        for key, shape in info['shapes'].items()
-    }
-    weights = images['attention'].unflatten(1, (-1, info['kernel_size'] ** 2))
-    inputs = dict(v=images['v'], weights=weights)
-    inputs.update({key[6:]: x for key, x in images.items() if key.startswith('ghost_')})
-    grad_out = torch.from_numpy(case.fill.image(info['seeds']['grad_output'], images['v'].shape))
-    results = run_on(device, inputs, info['dilation'], grad_out.to(device))
-    assert_close_to_largest(results.pop('output'), case['output'], 1e-5, 'output')
-    renamed = dict(v='v', weights='attention', mul='ghost_mul', add='ghost_add')
-    for name, grad in results.items():
-        expected = case[f'grad_{renamed[name]}']
-        assert_close_to_largest(grad.reshape(expected.shape), expected, 1e-5, name)
+    assert_sum_is_the_authors(case, partial(run_on, device))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
-    batch=st.integers(1, 2),
-    heads=st.integers(1, 2),
-    d=st.integers(1, 5),
-    height=st.integers(1, 9),
-    width=st.integers(1, 12),
-    size=st.sampled_from([1, 3, 5]),
+    arguments=sums(DTYPES, batch=(1, 2), heads=2, height=9, sizes=(1, 3, 5)),
     dilation=st.integers(1, 3),
-    fixed=st.sets(st.sampled_from(NAMES[2:])),
-    dtype=st.sampled_from(DTYPES),
 )
-def test_any_shape_is_the_definition(
-    device, batch, heads, d, height, width, size, dilation, fixed, dtype
-):
-    inputs = make_inputs(batch, heads, d, height, width, size, dtype, fixed)
+def test_any_shape_is_the_definition(device, arguments, dilation):
+    inputs, dtype = make_inputs(**arguments), arguments['dtype']
     results = run_on(device, inputs, dilation)
     assert {x.dtype for x in results.values()} == {dtype}
     # The interpreter cuts where a GPU rounds.
@@ -95,12 +46,8 @@ def test_any_shape_is_the_definition(
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
 def test_any_strides_and_the_memory_order_of_the_values(device, memory_format):
     inputs = make_inputs(1, 2, 4, 5, 9, 3, torch.float32)
-    expected = define(inputs)
-    wide = torch.cat((inputs['v'], inputs['v']), 1).contiguous(memory_format=memory_format)
-    inputs['v'] = wide[:, 8:]
-    inputs['weights'] = inputs['weights'].permute(3, 4, 0, 1, 2).contiguous().permute(2, 3, 4, 0, 1)
-    results = run_on(device, inputs)
-    assert_close(results, expected, 1e-6)
+    results = run_on(device, restride(inputs, memory_format))
+    assert_close(results, define(inputs), 1e-6)
     assert results['output'].is_contiguous(memory_format=memory_format)
 
 
