@@ -11,31 +11,22 @@ from hypothesis import strategies as st
 
 from lesa_mmdet.datasets import crops
 from lesa_mmdet.datasets.crops import cut_crops, find_train_and_val, find_window, measure_colors
-from lesa_mmdet.datasets.shapes import CLASSES, generate
+from lesa_mmdet.datasets.shapes import CLASSES
+
+from helpers.shapes import editable_copy, generate_as_coco
 
 
 @pytest.fixture(scope='module')
 def shapes(tmp_path_factory):
     """Root of generated images, their annotations under COCO's names."""
-    root = generate(tmp_path_factory.mktemp('shapes'), num_train=20, num_val=6, image_size=128)
-    for split in ('train', 'val'):
-        file = root / 'annotations' / f'{split}.json'
-        file.rename(file.with_name(f'instances_{split}.json'))
-    return root
+    folder = tmp_path_factory.mktemp('shapes')
+    return generate_as_coco(folder, num_train=20, num_val=6, image_size=128)
 
 
 @pytest.fixture
 def edited(shapes, tmp_path):
     """A copy of it, and a function that edits the annotations of a split."""
-    root = shutil.copytree(shapes, tmp_path / 'edited')
-
-    def edit(change, split='train'):
-        file = root / 'annotations' / f'instances_{split}.json'
-        content = json.loads(file.read_text())
-        change(content)
-        file.write_text(json.dumps(content))
-
-    return root, edit
+    return editable_copy(shapes, tmp_path / 'edited')
 
 
 def cut(root, out, **options):
