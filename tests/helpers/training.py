@@ -1,11 +1,29 @@
-"""What the tests of configs ask of a training."""
+"""What tests start trainings with, and what they ask of them."""
 
+import os
 import re
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import torch
 from mmengine.hooks import ParamSchedulerHook
 from mmengine.registry import OPTIMIZERS, PARAM_SCHEDULERS
+
+from helpers.paths import ROOT
+
+
+def start(*command):
+    """Start a tool of the repository in a session of its own, which ends workers and all."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def printed_metrics(output):

@@ -6,8 +6,6 @@ It saves after every three iterations and keeps one checkpoint. ``LESA_KILLS=20`
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,7 +15,7 @@ import torch
 from lesa_mmdet.checkpoints.files import read_checkpoint
 from lesa_mmdet.datasets.shapes import generate
 
-from helpers.paths import ROOT
+from helpers.training import start
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +28,6 @@ EPOCHS = 6 * KILLS  # more than are done before the last one
 def command(tmp_path):
     root = generate(tmp_path / 'shapes', num_train=3, num_val=1)
     return [
-        sys.executable,
         'tools/train.py',
         CONFIG,
         '--cfg-options',
@@ -46,18 +43,6 @@ def command(tmp_path):
         'default_hooks.checkpoint.max_keep_ckpts=1',
         'randomness.seed=0',
     ]
-
-
-def start(command, work_dir, *more):
-    return subprocess.Popen(
-        [*command[:3], '--work-dir', str(work_dir), *more, *command[3:]],
-        cwd=ROOT,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
 
 
 def kill_somewhere(process, source):
@@ -88,12 +73,13 @@ def epoch_of(work_dir):
 
 def test_killed_at_random_moments(command, tmp_path):
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-    start(command, whole).communicate()
+    start(*command, '--work-dir', whole).communicate()
     expected = read_checkpoint(whole / f'epoch_{EPOCHS}.pth')
 
     source, reached = random.Random(0), [0]
+    resume = [*command, '--work-dir', parts, '--resume']
     for _ in range(KILLS):
-        out = kill_somewhere(start(command, parts, '--resume'), source)
+        out = kill_somewhere(start(*resume), source)
         resumed = f'resumed epoch: {reached[-1]},' if reached[-1] else 'the training starts anew'
         assert resumed in out, out[-3000:]
         assert epoch_of(parts) >= reached[-1]
@@ -101,7 +87,7 @@ def test_killed_at_random_moments(command, tmp_path):
         reached.append(epoch_of(parts))
     print('epochs reached:', reached)
     assert reached[-1] > 0
-    process = start(command, parts, '--resume')
+    process = start(*resume)
     out = process.communicate()[0]
     assert process.returncode == 0, out[-3000:]
     assert [path.name for path in parts.glob('*.pth*')] == [f'epoch_{EPOCHS}.pth']

@@ -3,8 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,7 +13,7 @@ from lesa_mmdet.analysis.curves import read_scalars
 from lesa_mmdet.checkpoints.files import read_checkpoint
 from lesa_mmdet.datasets.shapes import generate
 
-from helpers.paths import ROOT
+from helpers.training import start
 
 pytestmark = pytest.mark.slow
 
@@ -67,15 +65,7 @@ def assert_same(one, other):
 
 def kill_in_epoch(epoch, work_dir, command):
     """Start a training and SIGKILL it, workers and all, once it has logged steps of an epoch."""
-    process = subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        cwd=ROOT,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    process = start(*command)
     while process.poll() is None:
         logs = [path.read_text() for path in work_dir.glob('*/vis_data/scalars.json')]
         if ''.join(logs).count(f'"epoch": {epoch}') >= 2:
