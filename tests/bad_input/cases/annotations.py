@@ -11,11 +11,11 @@ from helpers.bad_input import Case
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross', 'crescent')
 
 
-def trained(name, sentence, change=None, configured=None):
-    """A case of a training on changed annotations, with a changed config."""
+def trained(name, sentence, change=None, configured=None, files=lambda root: None, split='train'):
+    """A case of a training on changed annotations and files, with a changed config."""
 
     def do(place):
-        place.data(change)
+        files(place.data(change, split))
         return ['tools/train.py', place.config(configured)]
 
     return Case(f'train: {name}', sentence, do)
@@ -90,6 +90,10 @@ def boxes_only(cfg):
         for step in cfg[f'{split}_dataloader'].dataset.pipeline:
             if step.type == 'LoadAnnotations':
                 step.with_mask = False
+
+
+def write_annotations(text):
+    return lambda root: (root / 'annotations' / 'instances_train.json').write_text(text)
 
 
 def overwrite(content):
@@ -230,50 +234,29 @@ CASES = [
         without('segmentation'),
     ),
     trained('areas of nothing', FILE + r'none of its \d+ objects can be used', every(area=0)),
-    Case(
-        'train: validation without iscrowd is found before the training',
+    trained(
+        'validation without iscrowd is found before the training',
         VAL_FILE + r'annotation 1 of image 1 has no iscrowd',
-        lambda place: (
-            place.data(without('iscrowd'), split='val'),
-            ['tools/train.py', place.config()],
-        )[1],
+        without('iscrowd'),
+        split='val',
     ),
-    Case(
-        'train: an annotation file that is no JSON',
-        FILE,
-        lambda place: (
-            place.data(),
-            place.write('data/annotations/instances_train.json', '{"images": ['),
-            ['tools/train.py', place.config()],
-        )[-1],
-    ),
-    Case(
-        'train: an annotation file that is a list',
+    trained('an annotation file that is no JSON', FILE, files=write_annotations('{"images": [')),
+    trained(
+        'an annotation file that is a list',
         FILE + '.*not supported',
-        lambda place: (
-            place.data(),
-            place.write('data/annotations/instances_train.json', '[]'),
-            ['tools/train.py', place.config()],
-        )[-1],
+        files=write_annotations('[]'),
     ),
-    Case(
-        'train: an image that is damaged',
+    trained(
+        'an image that is damaged',
         r'^error: .*shapes_00000\d\.jpg cannot be read: .*skip_unreadable=True',
-        lambda place: (
-            [path.write_bytes(b'<html>') for path in (place.data() / 'train').glob('*.jpg')],
-            ['tools/train.py', place.config()],
-        )[-1],
+        files=lambda root: [path.write_bytes(b'<html>') for path in root.glob('train/*.jpg')],
     ),
-    Case(
-        'train: an image that is missing, found by a worker',
+    trained(
+        'an image that is missing, found by a worker',
         r'^error: .*shapes_00000\d\.jpg cannot be read: .*skip_unreadable=True',
-        lambda place: (
-            [path.unlink() for path in (place.data() / 'train').glob('*.jpg')],
-            [
-                'tools/train.py',
-                place.config(lambda cfg: cfg.train_dataloader.update(num_workers=1)),
-            ],
-        )[-1],
+        None,
+        lambda cfg: cfg.train_dataloader.update(num_workers=1),
+        files=lambda root: [path.unlink() for path in root.glob('train/*.jpg')],
     ),
     tested(
         'no annotations', VAL_FILE + 'it has images, but no object', lambda c: c.pop('annotations')
