@@ -7,22 +7,16 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.testing import demo_mm_inputs, demo_mm_proposals
-from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
 import lesa_mmdet  # noqa: F401
 
+from helpers.backbones import mmdet_scope  # noqa: F401
 from helpers.configs import load, shrink
 
 HTC = 'htc_lesa-wrn50-dconv-c3-c5_fpn_4xb1-20e_coco-1280'
 WITHOUT_SEMANTIC = f'htc-without-semantic_{HTC.partition("_")[2]}'
 CASCADE = 'cascade-mask-rcnn_lesa-r50_fpn_8xb1-1x_coco'
-
-
-@pytest.fixture(autouse=True)
-def mmdet_scope():
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        yield
 
 
 def build_roi_head(name, small=True, **changes):

@@ -3,20 +3,14 @@ import json
 import cv2
 import numpy as np
 import pytest
-from mmengine.registry import DefaultScope
 from pycocotools.coco import COCO
 
 from lesa_mmdet.datasets.shapes import generate
 
+from helpers.backbones import mmdet_scope  # noqa: F401
+
 # The image that coco_mini has the map of COCO-stuff for, and one of few large objects.
 IMAGE_IDS = (139, 802)
-
-
-@pytest.fixture(autouse=True)
-def mmdet_scope():
-    """Registries look into mmdet, as in a training."""
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        yield
 
 
 @pytest.fixture(scope='session')

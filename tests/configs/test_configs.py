@@ -12,7 +12,17 @@ from mmengine.runner import Runner
 
 import lesa_mmdet  # noqa: F401
 
-from helpers.configs import NAMES, OTHERS, RELEASED, SWINS, load, shrink
+from helpers.configs import (
+    NAMES,
+    OTHERS,
+    RELEASED,
+    SWINS,
+    load,
+    matched,
+    redumped,
+    shapes_of,
+    shrink,
+)
 from helpers.training import start_residuals, step_by_hand
 
 every_config = pytest.mark.parametrize('name', NAMES)
@@ -56,9 +66,7 @@ def test_every_row_of_table_3_is_a_config():
 
 @released_config
 def test_name_says_what_it_is(name):
-    named = NAME.fullmatch(name)
-    assert named, name
-    cfg = load(name)
+    named, cfg = matched(NAME, name), load(name)
     backbone = cfg.model.backbone
     assert backbone.type == {'r50': 'LESA_ResNet', 'wrn50': 'LESA_WRN'}[named['backbone']]
     operators = {'lesa-': dict(type='LESA'), 'sa-': dict(type='SelfAttention'), '': None}
@@ -87,8 +95,7 @@ def test_name_says_what_it_is(name):
 
 @released_config
 def test_images_are_resized_as_the_name_says(name):
-    named = NAME.fullmatch(name)
-    cfg = load(name)
+    named, cfg = matched(NAME, name), load(name)
     size = named['size'] and (int(named['size']),) * 2
     expected = (
         dict(type='Resize', scale=size, keep_ratio=False)
@@ -160,17 +167,13 @@ def without_scopes(node):
 @every_config
 def test_rebuilds_from_its_own_dump(name, tmp_path):
     cfg = load(name)
-    cfg.dump(tmp_path / 'dumped.py')
-    dumped = Config.fromfile(tmp_path / 'dumped.py')
+    dumped = redumped(cfg, tmp_path)
     assert dumped.to_dict() == cfg.to_dict()
     if name in SWINS:  # mmdet's Swin does not build on the meta device
         cfg, dumped = shrink(cfg), shrink(dumped)
     with torch.device('cpu' if name in SWINS else 'meta'):
-        models = [MODELS.build(copy.deepcopy(part.model)) for part in (cfg, dumped)]
-    first, second = (
-        {key: value.shape for key, value in model.state_dict().items()} for model in models
-    )
-    assert first == second
+        first, second = (MODELS.build(copy.deepcopy(part.model)) for part in (cfg, dumped))
+    assert shapes_of(first) == shapes_of(second)
 
 
 @every_config

@@ -10,7 +10,7 @@ from mmengine.optim import build_optim_wrapper
 
 import lesa_mmdet  # noqa: F401
 
-from helpers.configs import NAMES, SWINS, load, shrink
+from helpers.configs import NAMES, SWINS, load, matched, shrink
 from helpers.training import replay_schedule
 
 NAME = re.compile(
@@ -49,8 +49,7 @@ def test_every_released_detector_and_its_baselines_are_there():
 
 @every_swin
 def test_name_says_what_it_is(name):
-    named = NAME.fullmatch(name)
-    cfg = load(name)
+    named, cfg = matched(NAME, name), load(name)
     backbone, small = cfg.model.backbone, named['size'] == 's'
     assert tuple(backbone.get('depths', (2, 2, 6, 2))) == (2, 2, 18 if small else 6, 2)
     kind = 'small' if small else 'tiny'
@@ -82,7 +81,7 @@ def test_images_are_augmented_as_mmdets_swin_has_them(name, tmp_path):
 
 @every_swin
 def test_schedule_is_the_released_one(name):
-    named = NAME.fullmatch(name)
+    named = matched(NAME, name)
     epochs = 12 * int(named['epochs'])
     warm_up = 500 if named['operator'] else 1000
     expected = torch.full((epochs, EPOCH), 1e-4)

@@ -10,6 +10,7 @@ from lesa_mmdet import LESA_ResNet
 
 @pytest.fixture(autouse=True)
 def mmdet_scope():
+    """Registries look into mmdet, as in a training."""
     with DefaultScope.overwrite_default_scope('mmdet'):
         yield
 

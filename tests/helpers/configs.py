@@ -1,4 +1,6 @@
-"""Configs of detectors, and what makes each small enough for one training step within seconds."""
+"""Configs of detectors, what makes each small enough for one training step within seconds, and what
+is read off any config.
+"""
 
 import numpy as np
 from mmengine.config import Config
@@ -28,6 +30,24 @@ PROPOSALS = 32
 def load(name):
     """Config of a name."""
     return Config.fromfile(CONFIGS[NAMES.index(name)])
+
+
+def matched(pattern, name):
+    """The named parts of a config's name."""
+    found = pattern.fullmatch(name)
+    assert found, name
+    return found
+
+
+def redumped(cfg, folder):
+    """A config, read from its own dump."""
+    cfg.dump(folder / 'dumped.py')
+    return Config.fromfile(folder / 'dumped.py')
+
+
+def shapes_of(model):
+    """Shapes of all parameters and buffers, by name."""
+    return {key: value.shape for key, value in model.state_dict().items()}
 
 
 def dicts(node):

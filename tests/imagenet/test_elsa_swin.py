@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.runner import Runner, load_checkpoint
 
 from lesa_mmdet import ELSA_Swin
 
 from helpers.classifiers import SWINS, load, options
+from helpers.configs import redumped
 from helpers.golden import assert_close_to_largest, golden_cases
 from helpers.training import replay_schedule, step_by_hand
 
@@ -60,8 +60,7 @@ def test_schedule_is_the_released_one():
 @every_config
 def test_rebuilds_from_its_own_dump(name, tmp_path):
     cfg = load(name)
-    cfg.dump(tmp_path / 'dumped.py')
-    assert Config.fromfile(tmp_path / 'dumped.py').to_dict() == cfg.to_dict()
+    assert redumped(cfg, tmp_path).to_dict() == cfg.to_dict()
 
 
 @pytest.mark.parametrize('nested', ['state_dict', 'state_dict_ema', 'model'])

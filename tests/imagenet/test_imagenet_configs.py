@@ -6,10 +6,10 @@ import re
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.runner import Runner
 
 from helpers.classifiers import NAMES, load, options
+from helpers.configs import matched, redumped, shapes_of
 from helpers.golden import golden_cases
 from helpers.training import replay_schedule, start_residuals, step_by_hand
 
@@ -42,9 +42,7 @@ def test_every_row_of_the_papers_tables_is_a_config():
 
 @every_config
 def test_name_says_what_it_is(name):
-    named = NAME.fullmatch(name)
-    assert named, name
-    cfg = load(name)
+    named, cfg = matched(NAME, name), load(name)
     backbone = cfg.model.backbone
     assert backbone.type == {'resnet50': 'LESA_ResNet', 'wrn50': 'LESA_WRN'}[named['backbone']]
     operator = copy.copy(OPERATORS[named['operator']])
@@ -99,14 +97,9 @@ def test_schedule_is_the_papers(name):
 @every_config
 def test_rebuilds_from_its_own_dump(name, tmp_path):
     cfg = load(name)
-    cfg.dump(tmp_path / 'dumped.py')
-    dumped = Config.fromfile(tmp_path / 'dumped.py')
+    dumped = redumped(cfg, tmp_path)
     assert dumped.to_dict() == cfg.to_dict()
-    shapes = [
-        {key: value.shape for key, value in build(part).state_dict().items()}
-        for part in (cfg, dumped)
-    ]
-    assert shapes[0] == shapes[1]
+    assert shapes_of(build(dumped)) == shapes_of(build(cfg))
 
 
 @every_config

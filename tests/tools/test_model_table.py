@@ -8,8 +8,8 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.fileio import load
-from mmengine.registry import DefaultScope
 
+from helpers.backbones import mmdet_scope  # noqa: F401
 from helpers.golden import golden_cases
 from helpers.paths import ROOT
 
@@ -92,12 +92,6 @@ def classifiers(all_rows):
 
 def load_config(path):
     return Config.fromfile(path, import_custom_modules=False)
-
-
-@pytest.fixture(autouse=True)
-def mmdet_scope():
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        yield
 
 
 def test_index_has_every_config_once():
