@@ -21,8 +21,6 @@ class AugmentedAttention(Operator):
     Args:
         in_channels (int): Channels of the input.
         out_channels (int): Channels of the output.
-        feat_size (tuple[int, int]): (H, W) of the map the position tables are built for; maps of
-            any other size are taken as well.
         num_heads (int): Heads of the attention.
         key_ratio (float): Channels of queries, and of keys, of all heads together by out_channels.
             They are rounded to a multiple of num_heads.
@@ -31,7 +29,8 @@ class AugmentedAttention(Operator):
         dilation (int): Dilation of the convolution.
         dcn (dict, optional): Config of a deformable convolution of mmcv instead.
         norm_cfg (dict): Without effect: there is no norm inside.
-        **context: Further arguments of the attention: ``backend``.
+        **context: Further arguments of the attention: ``feat_size``, (H, W) of the map the position
+            tables are built for (any other is taken, too), and ``backend``.
 
     Raises:
         ValueError: If a ratio is not positive or leaves no channel to the convolution.
@@ -42,7 +41,6 @@ class AugmentedAttention(Operator):
         in_channels: int,
         out_channels: int,
         *,
-        feat_size: tuple[int, int],
         num_heads: int = 8,
         key_ratio: float = 0.2,
         value_ratio: float = 0.1,
@@ -73,7 +71,6 @@ class AugmentedAttention(Operator):
         self.context = DecomposedContext(
             in_channels,
             attention_channels,
-            feat_size=feat_size,
             num_heads=num_heads,
             key_dim=key_dim,
             norm_cfg=None,

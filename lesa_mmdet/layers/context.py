@@ -61,9 +61,9 @@ class ContextTerm(BaseModule):
         out_channels (int): Channels of the output, a multiple of 2 * num_heads.
         feat_size (tuple[int, int]): (H, W) of the map the position tables are built for.
         num_heads (int): Number of heads.
+        norm_cfg (dict): Config of the norms; the similarity terms need a batch norm.
         key_dim (int, optional): Channels of the queries and keys of a head. Defaults to half of
             those of the values.
-        norm_cfg (dict): Config of the norms; the similarity terms need a batch norm.
 
     Attributes:
         ablate_unary (bool): Whether each position's weight for itself counts as zero in the sum
@@ -78,9 +78,9 @@ class ContextTerm(BaseModule):
         out_channels: int,
         *,
         feat_size: tuple[int, int],
-        num_heads: int = 8,
+        num_heads: int,
+        norm_cfg: Optional[dict],
         key_dim: Optional[int] = None,
-        norm_cfg: Optional[dict] = dict(type='BN'),
     ) -> None:
         super().__init__()
         check_heads(num_heads)
@@ -144,19 +144,13 @@ class DecomposedContext(ContextTerm):
     """Context term whose positions decompose into rows and columns: any map size, for detection.
 
     Args:
-        backend (str): Backend of :func:`lesa_mmdet.attention.attend`.
         norm_cfg (dict, optional): Config of the norms, or None for the usual attention: no norms,
             and similarities divided by sqrt(d).
+        backend (str): Backend of :func:`lesa_mmdet.attention.attend`.
         **kwargs: See :class:`ContextTerm`.
     """
 
-    def __init__(
-        self,
-        *args,
-        backend: str = 'auto',
-        norm_cfg: Optional[dict] = dict(type='BN'),
-        **kwargs,
-    ) -> None:
+    def __init__(self, *args, norm_cfg: Optional[dict], backend: str = 'auto', **kwargs) -> None:
         super().__init__(*args, norm_cfg=norm_cfg, **kwargs)
         self.backend = backend
         rows, cols = self.feat_size
@@ -238,7 +232,7 @@ class FlattenedContext(ContextTerm):
         ValueError: If there is no config of the norms.
     """
 
-    def __init__(self, *args, norm_cfg: dict = dict(type='BN'), **kwargs):
+    def __init__(self, *args, norm_cfg: dict, **kwargs) -> None:
         super().__init__(*args, norm_cfg=norm_cfg, **kwargs)
         if not norm_cfg:
             raise ValueError("position 'flattened' needs a batch norm, got norm_cfg=None")
@@ -311,7 +305,13 @@ def check_heads(num_heads: int) -> None:
 POSITIONS = {'decomposed': DecomposedContext, 'flattened': FlattenedContext}
 
 
-def build_context(position: str, *args, **kwargs) -> ContextTerm:
+def build_context(
+    *args,
+    position: str = 'decomposed',
+    num_heads: int = 8,
+    norm_cfg: dict = dict(type='BN'),
+    **kwargs,
+) -> ContextTerm:
     """Build the context term for a kind of position; the other arguments are the class's.
 
     Raises:
@@ -321,4 +321,4 @@ def build_context(position: str, *args, **kwargs) -> ContextTerm:
         raise ValueError(
             f'position {position!r} is unknown; available: {", ".join(map(repr, POSITIONS))}'
         )
-    return POSITIONS[position](*args, **kwargs)
+    return POSITIONS[position](*args, num_heads=num_heads, norm_cfg=norm_cfg, **kwargs)

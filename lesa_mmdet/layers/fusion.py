@@ -15,7 +15,7 @@ class DynamicFusion(BaseModule):
         norm_cfg (dict): Config of the norms.
     """
 
-    def __init__(self, channels: int, *, norm_cfg: dict = dict(type='BN')) -> None:
+    def __init__(self, channels: int, *, norm_cfg: dict) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(2 * channels, channels, 1, bias=False)
         self.norm1 = build_norm(norm_cfg, channels)

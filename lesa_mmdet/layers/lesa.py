@@ -65,9 +65,9 @@ class LESA(Operator):
             norm_cfg=norm_cfg,
         )
         self.context = build_context(
-            position,
             in_channels,
             out_channels,
+            position=position,
             feat_size=feat_size,
             num_heads=num_heads,
             norm_cfg=norm_cfg,
@@ -94,14 +94,11 @@ class SelfAttention(Operator):
     Args:
         in_channels (int): Channels of the input.
         out_channels (int): Channels of the output, a multiple of 2 * num_heads.
-        feat_size (tuple[int, int]): (H, W) of the map the position tables are built for.
-        num_heads (int): Number of heads.
         dilation (int): Without effect: every position is attended to, however the convolution in
             its stead would be dilated.
-        position (str): 'decomposed' (detection) or 'flattened' (ImageNet).
         dcn (dict, optional): Without effect: there is no convolution to deform.
-        norm_cfg (dict): Config of all norms: a batch norm.
-        **context: Further arguments of the context term: ``backend``.
+        **context: ``feat_size``, ``num_heads``, ``position``, ``norm_cfg`` and ``backend``, as of
+            :class:`LESA`.
 
     Raises:
         ValueError: If channels and heads do not fit, or the position is unknown.
@@ -112,24 +109,12 @@ class SelfAttention(Operator):
         in_channels: int,
         out_channels: int,
         *,
-        feat_size: tuple[int, int],
-        num_heads: int = 8,
         dilation: int = 1,
-        position: str = 'decomposed',
         dcn: Optional[dict] = None,
-        norm_cfg: dict = dict(type='BN'),
         **context,
     ) -> None:
         super().__init__()
-        self.context = build_context(
-            position,
-            in_channels,
-            out_channels,
-            feat_size=feat_size,
-            num_heads=num_heads,
-            norm_cfg=norm_cfg,
-            **context,
-        )
+        self.context = build_context(in_channels, out_channels, **context)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H, W)."""

@@ -27,10 +27,10 @@ class LocalTerm(BaseModule):
         in_channels: int,
         out_channels: int,
         *,
-        num_heads: int = 8,
-        dilation: int = 1,
-        dcn: Optional[dict] = None,
-        norm_cfg: dict = dict(type='BN'),
+        num_heads: int,
+        dilation: int,
+        dcn: Optional[dict],
+        norm_cfg: dict,
     ) -> None:
         super().__init__()
         self.conv = build_local_conv(

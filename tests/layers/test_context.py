@@ -87,7 +87,7 @@ class TestWeights:
     @pytest.fixture
     def context(self, position, size):
         torch.manual_seed(0)
-        context = build_context(position, 16, 16, feat_size=size, num_heads=4)
+        context = build_context(16, 16, position=position, feat_size=size, num_heads=4)
         return randomized(context.double().eval(), std=1)
 
     @pytest.fixture
