@@ -11,14 +11,6 @@ need() {
   [[ $# -gt $1 ]] || refuse "$(basename "$0") needs $1 arguments, and got $(($# - 1))"
 }
 
-# Stop where mmdet's script would take one argument for two: need_no_spaces "$@"
-need_no_spaces() {
-  local argument
-  for argument in "$@"; do
-    [[ $argument != *[[:space:]]* ]] || refuse "'$argument' has a space, which mmdet's script cannot pass on"
-  done
-}
-
 # Text of mmdet's own script of a launcher's name.
 mmdets_script() {
   local find path
@@ -27,4 +19,30 @@ mmdets_script() {
   path=$(PYTHONPATH="$(dirname "$0")/..:${PYTHONPATH:-}" python -c "$find" "$(basename "$0")" | tail -n 1) ||
     { echo 'error: python cannot import lesa_mmdet: is its environment activated?' >&2; exit 1; }
   cat "$path"
+}
+
+# Start mmdet's dist_*.sh of a launcher's name, NUMBER being the argument GPUS: dist NUMBER "$@"
+dist() {
+  need "$@"
+  local number=$1 script
+  shift
+  [[ ${!number} =~ ^[1-9][0-9]*$ ]] || refuse "GPUS is '${!number}', and has to be a number from 1"
+  # Under this name, so that it runs the tool beside this file. It does not quote its arguments: with
+  # neither IFS nor patterns (-f), each stays whole all the same.
+  script=$(mmdets_script)
+  exec bash -f -c "IFS=; $script" "$0" "$@"
+}
+
+# Start mmdet's slurm_*.sh of a launcher's name, which needs NUMBER arguments: slurm NUMBER "$@"
+slurm() {
+  need "$@"
+  local argument script tool=${0##*_}
+  shift
+  for argument in "$0" "$@"; do
+    [[ $argument != *[[:space:]]* ]] || refuse "'$argument' has a space, which mmdet's script cannot pass on"
+  done
+  # It starts the tool beside this file, from whatever folder.
+  tool=${tool%.sh}.py
+  script=$(mmdets_script)
+  exec bash -f -c "${script/ tools\/$tool/ $(dirname "$0")/$tool}" "$0" "$@"
 }
