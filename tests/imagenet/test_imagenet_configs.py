@@ -33,7 +33,7 @@ OPERATORS = {
     'static-lesa-': dict(type='LESA', fusion='static'),
     'lesa-': dict(type='LESA'),
 }
-EPOCH = 50  # iterations, here
+EPOCH = 10  # iterations, here
 
 
 def test_every_row_of_the_papers_tables_is_a_config():
