@@ -19,6 +19,14 @@ lesa_hooks = dict(
     sync_buffers=dict(type='SyncBuffersHook'),
 )
 
+# train_dataloader, val_dataloader, test_dataloader = _base_.lesa_dataloaders
+# New workers every epoch: a resumed run draws what another would.
+lesa_dataloaders = [
+    dict(persistent_workers=False, dataset=dict(type='CheckedCocoDataset')),
+    dict(dataset=dict(type='CheckedCocoDataset')),
+    dict(dataset=dict(type='CheckedCocoDataset')),
+]
+
 # The papers' backbones with their ImageNet checkpoints: model = dict(backbone=_base_.backbones.r50)
 backbones = dict(
     r50=dict(

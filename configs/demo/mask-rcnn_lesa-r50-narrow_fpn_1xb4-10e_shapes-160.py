@@ -52,10 +52,9 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=4,
     dataset=dict(
-        data_root=data_root,
+        train_dataloader['dataset'],
         ann_file='annotations/val.json',
         data_prefix=dict(img='val/'),
-        metainfo=metainfo,
         pipeline=test_pipeline,
     ),
 )

@@ -4,6 +4,4 @@ default_hooks = _base_.lesa_hooks
 
 # Images of 480 to 1333 pixels a side, lying or standing: position tables for the longest.
 model = dict(backbone=dict(_base_.backbones.lesa_r50, input_size=(1333, 1333)))
-train_dataloader = dict(persistent_workers=False, dataset=dict(type='CheckedCocoDataset'))
-val_dataloader = dict(dataset=dict(type='CheckedCocoDataset'))
-test_dataloader = val_dataloader
+train_dataloader, val_dataloader, test_dataloader = _base_.lesa_dataloaders

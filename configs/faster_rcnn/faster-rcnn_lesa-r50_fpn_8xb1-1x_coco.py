@@ -1,9 +1,4 @@
-_base_ = [
-    'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
-    '../_base_/datasets/coco_detection.py',
-    '../_base_/schedules/schedule_8xb1-1x.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['mmdet::_base_/models/faster-rcnn_r50_fpn.py', '../_base_/detection_8xb1-1x.py']
 
 # 1333 x 800 keeping the aspect ratio: position tables for the longer side, lying or standing.
 model = dict(backbone=dict(_base_.backbones.lesa_r50, input_size=(1333, 1333)))

@@ -1,4 +1,8 @@
-_base_ = ['mmdet::htc/htc_r50_fpn_20e_coco.py', '../_base_/lesa.py']
+_base_ = [
+    'mmdet::htc/htc_r50_fpn_20e_coco.py',
+    '../_base_/lesa.py',
+    '../_base_/datasets/multi_scale_512-2048.py',
+]
 
 default_hooks = _base_.lesa_hooks
 
@@ -15,11 +19,8 @@ model = dict(
     train_cfg=dict(rpn_proposal=dict(min_bbox_size=-1)),
     test_cfg=dict(rpn=dict(min_bbox_size=-1)),
 )
-train_dataloader = dict(
-    batch_size=1, persistent_workers=False, dataset=dict(type='CheckedCocoDataset')
-)
-val_dataloader = dict(dataset=dict(type='CheckedCocoDataset'))
-test_dataloader = val_dataloader
+train_dataloader, val_dataloader, test_dataloader = _base_.lesa_dataloaders
+train_dataloader = dict(train_dataloader, batch_size=1)
 
 optim_wrapper = dict(optimizer=dict(lr=0.005))
 auto_scale_lr = dict(base_batch_size=4)

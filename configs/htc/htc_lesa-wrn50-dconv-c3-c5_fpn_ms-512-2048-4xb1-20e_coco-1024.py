@@ -1,7 +1,4 @@
-_base_ = [
-    './htc_lesa-wrn50-dconv-c3-c5_fpn_4xb1-20e_coco-1024.py',
-    '../_base_/datasets/multi_scale_512-2048.py',
-]
+_base_ = './htc_lesa-wrn50-dconv-c3-c5_fpn_4xb1-20e_coco-1024.py'
 
 train_pipeline = [
     _base_.multi_scale if step['type'] == 'Resize' else step for step in _base_.train_pipeline

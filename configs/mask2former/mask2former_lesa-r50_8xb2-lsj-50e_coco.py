@@ -4,6 +4,4 @@ default_hooks = _base_.lesa_hooks
 
 # Trained on squares of 1024; tables are stretched for the longer side of a test image.
 model = dict(backbone=dict(_base_.backbones.lesa_r50, input_size=(1024, 1024)))
-train_dataloader = dict(persistent_workers=False, dataset=dict(type='CheckedCocoDataset'))
-val_dataloader = dict(dataset=dict(type='CheckedCocoDataset'))
-test_dataloader = val_dataloader
+train_dataloader, val_dataloader, test_dataloader = _base_.lesa_dataloaders

@@ -153,7 +153,8 @@ def test_other_detectors_are_mmdets_but_for_the_backbone(name, tmp_path):
         theirs[loader]['dataset']['type'] = 'CheckedCocoDataset'
     for name, hook in cfg['lesa_hooks'].items():
         theirs['default_hooks'].setdefault(name, {}).update(hook)
-    theirs.update({key: cfg[key] for key in ('backbones', 'custom_imports', 'lesa_hooks')})
+    ours = ('backbones', 'custom_imports', 'lesa_dataloaders', 'lesa_hooks')
+    theirs.update({key: cfg[key] for key in ours})
     assert without_scopes(cfg) == without_scopes(theirs)
 
 

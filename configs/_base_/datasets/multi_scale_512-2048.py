@@ -1,4 +1,4 @@
-# In the place of Resize: one number for both sides, half of the time drawn from 512 to 1024, half
+# For the place of Resize: one number for both sides, half of the time drawn from 512 to 1024, half
 # of the time from 1024 to 2048 (paper, section 4.2).
 multi_scale = dict(
     type='RandomChoice',
