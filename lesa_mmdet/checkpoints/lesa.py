@@ -33,9 +33,7 @@ def convert_lesa(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the parameters of LESA's authors to ours.
 
     Args:
-        state_dict (Mapping[str, Tensor]): State dict of an operator, a backbone, a classifier or
-            a detector. Keys may have the prefix ``module.`` (dropped) or ``backbone.`` (kept).
-            Keys that are none of theirs stay as they are, so that the conversion may be repeated.
+        state_dict (Mapping[str, Tensor]): As of :func:`lesa_mmdet.checkpoints.convert_official`.
 
     Returns:
         dict[str, Tensor]: The same tensors under our names. The projections' weights, of a 1D

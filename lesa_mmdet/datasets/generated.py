@@ -14,6 +14,38 @@ SPLITS = ('train', 'val')
 MIN_IMAGE_SIZE = 64
 
 
+def make_generate(
+    draw_image: Callable, classes: Sequence[str], **drawing
+) -> Callable[..., pathlib.Path]:
+    """Makes a function ``generate`` that writes a data set; arguments: :func:`write_data_set`."""
+
+    def generate(root, *, num_train=600, num_val=150, image_size=192, seed=0) -> pathlib.Path:
+        """Writes the data set, unless ``root`` already holds it complete.
+
+        The same arguments give the same files, byte for byte.
+
+        Args:
+            root (str | os.PathLike): Folder to write to, made when missing. Which files it gets:
+                :func:`~lesa_mmdet.datasets.generated.write_data_set`.
+            num_train (int): Number of training images, at least 1.
+            num_val (int): Number of validation images, at least 1.
+            image_size (int): Height and width of the images in pixels, at least 64. COCO's large
+                objects (96 x 96 pixels and more) need about 180.
+            seed (int): Seed of the random numbers, at least 0.
+
+        Returns:
+            pathlib.Path: ``root``.
+
+        Raises:
+            ValueError: If a number is not an integer or below its minimum.
+            OSError: If a file cannot be written.
+        """
+        sizes = dict(num_train=num_train, num_val=num_val, image_size=image_size)
+        return write_data_set(root, draw_image, classes, drawing, **sizes, seed=seed)
+
+    return generate
+
+
 def write_data_set(
     root, draw_image: Callable, classes: Sequence[str], drawing: dict, **arguments: int
 ) -> pathlib.Path:

@@ -5,11 +5,9 @@ each of them, or more. Neither a shape nor what is around it tells its class. Th
 annotated. Images and files are otherwise those of :mod:`lesa_mmdet.datasets.shapes`.
 """
 
-import pathlib
-
 import numpy as np
 
-from .generated import write_data_set
+from .generated import make_generate
 from .shapes import OUTLINES, fill, outline_points, random_colours, texture
 
 MAX_SHAPES = 3
@@ -25,16 +23,8 @@ DRAWING_VERSION = 1  # to be raised when the drawing changes, so that old data s
 def draw_image(rng, image_size):
     """Draws 1 to 3 grey shapes above each other and, at the other side of the image, their key.
 
-    The class changes the colour of the key and no other pixel.
-
-    Args:
-        rng (np.random.Generator): Source of randomness; the only thing the result depends on
-            besides ``image_size``.
-        image_size (int): Height and width in pixels, at least 64.
-
-    Returns:
-        tuple[np.ndarray, list[tuple[int, np.ndarray]]]: The image, uint8 (H, W, 3) BGR, and per
-        shape its index into ``CLASSES`` and its mask, bool (H, W). The key is not in the list.
+    The class changes the colour of the key and no other pixel. The key is not in the list of
+    shapes, whose masks are whole; the rest is as of :func:`lesa_mmdet.datasets.shapes.draw_image`.
     """
     (background,) = random_colours(rng, 1, rng.random(), saturation=(0, 0.3))
     image = texture(rng, image_size, background, contrast=50)
@@ -75,26 +65,4 @@ def _random_masks(rng, image_size):
     return key, shapes
 
 
-def generate(root, *, num_train=600, num_val=150, image_size=192, seed=0) -> pathlib.Path:
-    """Writes the data set, unless ``root`` already holds it complete.
-
-    The same arguments give the same files, byte for byte.
-
-    Args:
-        root (str | os.PathLike): Folder to write to, made when missing. Which files it gets:
-            :func:`~lesa_mmdet.datasets.generated.write_data_set`.
-        num_train (int): Number of training images, at least 1.
-        num_val (int): Number of validation images, at least 1.
-        image_size (int): Height and width of the images in pixels, at least 64.
-        seed (int): Seed of the random numbers, at least 0.
-
-    Returns:
-        pathlib.Path: ``root``.
-
-    Raises:
-        ValueError: If a number is not an integer or below its minimum.
-        OSError: If a file cannot be written.
-    """
-    drawing = {'drawing': 'keyed shapes', 'version': DRAWING_VERSION}
-    sizes = dict(num_train=num_train, num_val=num_val, image_size=image_size)
-    return write_data_set(root, draw_image, CLASSES, drawing, **sizes, seed=seed)
+generate = make_generate(draw_image, CLASSES, drawing='keyed shapes', version=DRAWING_VERSION)

@@ -5,12 +5,11 @@
 """
 
 import colorsys
-import pathlib
 
 import cv2
 import numpy as np
 
-from .generated import write_data_set
+from .generated import make_generate
 
 MAX_SHAPES = 5
 MIN_SIDE = 16  # pixels; the side of a square as large as the smallest shape
@@ -171,27 +170,4 @@ def draw_image(rng, image_size):
     return image.clip(0, 255).astype(np.uint8), list(zip(class_indices, visible))
 
 
-def generate(root, *, num_train=600, num_val=150, image_size=192, seed=0) -> pathlib.Path:
-    """Writes the data set, unless ``root`` already holds it complete.
-
-    The same arguments give the same files, byte for byte.
-
-    Args:
-        root (str | os.PathLike): Folder to write to, made when missing. Which files it gets:
-            :func:`~lesa_mmdet.datasets.generated.write_data_set`.
-        num_train (int): Number of training images, at least 1.
-        num_val (int): Number of validation images, at least 1.
-        image_size (int): Height and width of the images in pixels, at least 64. COCO's large
-            objects (96 x 96 pixels and more) need about 180.
-        seed (int): Seed of the random numbers, at least 0.
-
-    Returns:
-        pathlib.Path: ``root``.
-
-    Raises:
-        ValueError: If a number is not an integer or below its minimum.
-        OSError: If a file cannot be written.
-    """
-    drawing = {'version': DRAWING_VERSION}
-    sizes = dict(num_train=num_train, num_val=num_val, image_size=image_size)
-    return write_data_set(root, draw_image, CLASSES, drawing, **sizes, seed=seed)
+generate = make_generate(draw_image, CLASSES, version=DRAWING_VERSION)

@@ -218,7 +218,7 @@ def test_incomplete_data_set_is_repaired(tmp_path, lost):
 def test_interrupted_rebuild_is_not_taken_for_complete(tmp_path, monkeypatch):
     shapes.generate(tmp_path, **SMALL)
     with monkeypatch.context() as patch:
-        patch.setattr(shapes, 'draw_image', lambda *_: 1 / 0)
+        patch.setattr(shapes, '_random_shape', lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             shapes.generate(tmp_path, **SMALL, seed=1)
     assert not (tmp_path / 'dataset.json').exists()
