@@ -7,10 +7,14 @@ import re
 import signal
 import subprocess
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, Optional
+
+from mmengine.config import DictAction
+from mmengine.device import get_device
 
 _OURS = tuple(
     f'{Path(__file__).resolve().parents[1] / name}{os.sep}'
@@ -57,6 +61,33 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
                 signal.signal(number, handler)
 
     return run
+
+
+def add_model_options(parser: ArgumentParser) -> None:
+    """Add what all tools take that run models: ``--device`` and ``--cfg-options``."""
+    parser.add_argument('--device', default=str(get_device()))
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='changes to every config'
+    )
+
+
+def add_out(parser: ArgumentParser, default: str, what: str) -> None:
+    """Add ``--out``: where a tool writes what it draws."""
+    parser.add_argument(
+        '--out', type=Path, default=Path(default), help=f'{what}; default: %(default)s'
+    )
+
+
+def add_repeatable(parser: ArgumentParser, option: str, **kwargs: Any) -> None:
+    """Add an option of several values that may be given several times: a list of lists.
+
+    Args:
+        parser (ArgumentParser): Where to add it.
+        option (str): Its name and those of its values: ``'--models CONFIG CHECKPOINT'``.
+        **kwargs: As of ``add_argument``.
+    """
+    name, *values = option.split()
+    parser.add_argument(name, nargs=len(values), metavar=tuple(values), action='append', **kwargs)
 
 
 def call(arguments: Sequence[str], **kwargs: Any) -> int:

@@ -8,7 +8,7 @@ import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
-from lesa_mmdet.command import command
+from lesa_mmdet.command import add_repeatable, command
 from lesa_mmdet.datasets.check import check_dataset
 
 
@@ -16,11 +16,9 @@ from lesa_mmdet.datasets.check import check_dataset
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('root', type=Path, help='the data set, for example data/coco')
-    parser.add_argument(
-        '--split',
-        nargs=2,
-        metavar=('ANN_FILE', 'FOLDER'),
-        action='append',
+    add_repeatable(
+        parser,
+        '--split ANN_FILE FOLDER',
         help='annotation file and image folder, relative to root; may be given several times',
     )
     parser.add_argument('--sizes-only', action='store_true', help='do not decode images: quicker')

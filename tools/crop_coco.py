@@ -7,7 +7,7 @@ folders beside them, or named with --split. Started again, it goes on where it w
 from argparse import ArgumentParser
 from pathlib import Path
 
-from lesa_mmdet.command import command
+from lesa_mmdet.command import add_repeatable, command
 from lesa_mmdet.datasets.crops import cut_crops, find_train_and_val, measure_colors
 
 
@@ -16,11 +16,9 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('root', type=Path, help='the data set, for example data/coco')
     parser.add_argument('out', type=Path, help='folder to write, for example data/crops')
-    parser.add_argument(
-        '--split',
-        nargs=3,
-        metavar=('NAME', 'ANN_FILE', 'FOLDER'),
-        action='append',
+    add_repeatable(
+        parser,
+        '--split NAME ANN_FILE FOLDER',
         help='name (train or val), annotation file and image folder, relative to root; twice',
     )
     parser.add_argument(

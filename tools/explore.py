@@ -7,11 +7,8 @@ Several models side by side: tools/explore.py photos/ --models CONFIG CHECKPOINT
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
-from mmengine.config import DictAction
-from mmengine.device import get_device
-
 from lesa_mmdet.analysis.model import load_model
-from lesa_mmdet.command import command
+from lesa_mmdet.command import add_model_options, add_repeatable, command
 from lesa_mmdet.images import find_images
 
 
@@ -24,20 +21,13 @@ def main() -> None:
         '       %(prog)s [options] [IMAGES ...] --models CONFIG CHECKPOINT [--models ...]',
     )
     parser.add_argument('arguments', nargs='*', metavar='CONFIG CHECKPOINT IMAGES')
-    parser.add_argument(
-        '--models',
-        nargs=2,
-        metavar=('CONFIG', 'CHECKPOINT'),
-        action='append',
-        help='a model; give it once for each',
-    )
+    add_repeatable(parser, '--models CONFIG CHECKPOINT', help='a model; give it once for each')
     parser.add_argument('--score-thr', type=float, default=0.3, help='default: %(default)s')
     parser.add_argument(
         '--host', default='127.0.0.1', help='address to listen on; default: this machine alone'
     )
     parser.add_argument('--port', type=int, help='default: the first free one from 7860')
-    parser.add_argument('--device', default=str(get_device()))
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='for every model')
+    add_model_options(parser)
     args = parser.parse_args()
     images = args.arguments
     if not args.models:

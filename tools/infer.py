@@ -8,10 +8,7 @@ import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
-from mmengine.config import DictAction
-from mmengine.device import get_device
-
-from lesa_mmdet.command import command
+from lesa_mmdet.command import add_model_options, command
 from lesa_mmdet.inference import infer
 from lesa_mmdet.preflight import check_output
 
@@ -34,8 +31,7 @@ def main() -> None:
         default=0.3,
         help='do not draw detections below; predictions.json has all; default: %(default)s',
     )
-    parser.add_argument('--device', default=str(get_device()))
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    add_model_options(parser)
     args = parser.parse_args()
     check_output(args.out_dir, '--out-dir', is_folder=True)
     report = infer(

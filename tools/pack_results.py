@@ -9,9 +9,7 @@ from lesa_mmdet.submission import pack
 @command
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument(
-        'prefix', help='what PREFIX.bbox.json, PREFIX.segm.json and PREFIX.images.json begin with'
-    )
+    parser.add_argument('prefix', help='of PREFIX.bbox.json, PREFIX.segm.json, PREFIX.images.json')
     parser.add_argument('ann_file', help="COCO's list of the images, image_info_test-dev2017.json")
     parser.add_argument('algorithm', help='name on the server')
     args = parser.parse_args()

@@ -8,14 +8,11 @@ takes. Of ELSA: the weights of the position's neighbours, and what each head add
 from argparse import ArgumentParser
 from pathlib import Path
 
-from mmengine.config import DictAction
-from mmengine.device import get_device
-
 from lesa_mmdet.analysis.curves import PICTURES
 from lesa_mmdet.analysis.maps import look
 from lesa_mmdet.analysis.model import load_model, operators
 from lesa_mmdet.analysis.panels import draw_maps
-from lesa_mmdet.command import command
+from lesa_mmdet.command import add_model_options, add_out, command
 from lesa_mmdet.images import read_image
 from lesa_mmdet.preflight import check_output
 
@@ -35,14 +32,8 @@ def main() -> None:
         metavar='NAME',
         help="such as layer3.1, or 'all'; default: the last with the finest map",
     )
-    parser.add_argument(
-        '--out',
-        type=Path,
-        default=Path('work_dirs/attention_map'),
-        help='picture to write, or a folder; default: %(default)s',
-    )
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    parser.add_argument('--device', default=str(get_device()))
+    add_out(parser, 'work_dirs/attention_map', 'picture to write, or a folder')
+    add_model_options(parser)
     args = parser.parse_args()
     is_file = bool(args.out.suffix) and not args.out.is_dir()
     check_output(args.out, '--out', PICTURES if is_file else (), is_folder=not is_file)

@@ -7,13 +7,10 @@ Example: tools/analysis/compare.py data/coco/val2017/000000000139.jpg --models C
 from argparse import ArgumentParser
 from pathlib import Path
 
-from mmengine.config import DictAction
-from mmengine.device import get_device
-
 from lesa_mmdet.analysis.compare import draw_comparison, draw_detections
 from lesa_mmdet.analysis.curves import PICTURES
 from lesa_mmdet.analysis.model import load_model
-from lesa_mmdet.command import command
+from lesa_mmdet.command import add_model_options, add_out, add_repeatable, command
 from lesa_mmdet.images import find_images
 from lesa_mmdet.preflight import check_output
 
@@ -22,25 +19,17 @@ from lesa_mmdet.preflight import check_output
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('images', nargs='+', help='image files, folders of them, patterns, URLs')
-    parser.add_argument(
-        '--models',
-        nargs=2,
-        metavar=('CONFIG', 'CHECKPOINT'),
-        action='append',
+    add_repeatable(
+        parser,
+        '--models CONFIG CHECKPOINT',
         required=True,
         help='a column; give it once for each model',
     )
     parser.add_argument(
         '--score-thr', type=float, default=0.3, help='leave out detections below; default: 0.3'
     )
-    parser.add_argument(
-        '--out',
-        type=Path,
-        default=Path('work_dirs/compare.png'),
-        help='picture to write, or a folder that exists, for compare.png; default: %(default)s',
-    )
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='for every model')
-    parser.add_argument('--device', default=str(get_device()))
+    add_out(parser, 'work_dirs/compare.png', 'picture to write, or a folder that exists')
+    add_model_options(parser)
     args = parser.parse_args()
     if args.out.is_dir():
         args.out /= 'compare.png'

@@ -12,8 +12,7 @@ from typing import Optional
 
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
-from mmengine.device import get_device
+from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS, EVALUATOR
 from mmengine.runner import Runner
@@ -24,7 +23,7 @@ from tqdm import tqdm
 from lesa_mmdet.analysis.curves import PICTURES
 from lesa_mmdet.analysis.model import load_model
 from lesa_mmdet.analysis.weights import TermWeights, ablated, plot, with_mean
-from lesa_mmdet.command import command
+from lesa_mmdet.command import add_model_options, command
 from lesa_mmdet.configs import load_config
 from lesa_mmdet.preflight import check_config, check_output
 from lesa_mmdet.upstream import CocoMetric
@@ -39,8 +38,7 @@ def main() -> None:
     parser.add_argument('--ablate-unary', action='store_true')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the numbers')
     parser.add_argument('--plot', type=Path, metavar='PNG', help='draw them')
-    parser.add_argument('--device', default=str(get_device()))
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    add_model_options(parser)
     args = parser.parse_args()
     if args.json:
         check_output(args.json, '--json', ('.json',))
