@@ -36,8 +36,7 @@ def attend_triton(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> 
 
     Takes and returns what :func:`lesa_mmdet.attention.attend` does, which refuses what the kernels
     cannot take (:func:`lesa_mmdet.attention.support.triton_refuses`). Memory beside inputs and
-    outputs: two numbers a query, and for the backward pass of maps wider than a tile the gradient
-    of ``row`` in float32.
+    outputs: two numbers a query, and for the backward pass the gradient of ``col`` in float32.
     """
     return _attend(q, k, v, row.contiguous(), col.contiguous())
 
@@ -85,14 +84,15 @@ def _run_backward(
     q, k, v, grad_out = (_readable(x, height, width) for x in (q, k, v, grad_out))
     row, col = row.contiguous(), col.contiguous()
     options = launch_options('backward_queries', q, v, height, width)
-    split = width > options['COLS']
-    grad_row = torch.empty_like(row, dtype=torch.float32 if split else row.dtype)
-    grad_col, delta = torch.empty_like(col), torch.empty_like(lse)
+    grad_row, grad_col, delta = (torch.empty_like(x) for x in (row, col, lse))
+    blocks, across = triton.cdiv(size, options['M']), triton.cdiv(width, options['COLS'])
+    sums_of_block = across * options['M'] * options['COLS']
+    sums = q.new_empty(batch * heads * blocks * sums_of_block, dtype=torch.float32)
     with torch.cuda.device_of(q):
-        kernels.backward_queries[triton.cdiv(size, options['M']), heads, batch](
-            q, k, v, row, col, out, grad_out, lse, delta, grad_q, grad_row, grad_col,
+        kernels.backward_queries[blocks, heads, batch](
+            q, k, v, row, col, out, grad_out, lse, delta, grad_q, grad_row, grad_col, sums,
             q.stride(), k.stride(), v.stride(), out.stride(), grad_out.stride(), grad_q.stride(),
-            height, width, SPLIT=split, **options,
+            height, width, **options,
         )  # fmt: skip
         options = launch_options('backward_keys', q, v, height, width)
         tiles = triton.cdiv(height, options['ROWS']) * triton.cdiv(width, options['COLS'])
@@ -101,20 +101,11 @@ def _run_backward(
             q.stride(), k.stride(), v.stride(), grad_out.stride(), grad_k.stride(),
             grad_v.stride(), height, width, **options,
         )  # fmt: skip
-    return grad_q, grad_k, grad_v, grad_row.to(row.dtype), grad_col
+    return grad_q, grad_k, grad_v, grad_row, grad_col
 
 
-def _empty_gradients(
-    grad_out: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    row: Tensor,
-    col: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    needed: list[bool],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _empty_gradients(grad_out: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    q, k, v, row, col, *_ = inputs
     logits = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (row, col))
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), *logits
 
