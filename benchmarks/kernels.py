@@ -5,6 +5,7 @@
 
 "instructions" are those that a thread issues in the innermost loop, for one logit of the tile that
 its warp works on; 32 of them are a thread's share of a tile of 64 x 64 in a program of 4 warps.
+For the sum over neighbours (ELSA) they are counted for a product of one weight and one value.
 """
 
 import argparse
@@ -21,19 +22,32 @@ os.environ['TRITON_INTERPRET'] = '0'  # read once, while the package is imported
 import torch  # noqa: E402
 import triton  # noqa: E402
 from measure import check_outputs, save  # noqa: E402
+from torch import Tensor  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
 
 from lesa_mmdet.attention.decomposed import kernels  # noqa: E402
-from lesa_mmdet.attention.decomposed import triton as backend  # noqa: E402
+from lesa_mmdet.attention.decomposed import triton as decomposed  # noqa: E402
+from lesa_mmdet.attention.neighborhood import triton as neighborhood  # noqa: E402
 
-KERNELS = ('forward', 'backward_queries', 'backward_keys')
-# Channels of queries and values: one pair for each entry of the tables.
-CHANNELS = {'bfloat16': ('16/32', '32/64', '64/128', '128/128'), 'float32': ('16/32', '64/128')}
+KERNELS = {
+    'forward': kernels.forward,
+    'backward_queries': kernels.backward_queries,
+    'backward_keys': kernels.backward_keys,
+    'sum': neighborhood._sum,
+    'backward_weights': neighborhood._backward_weights,
+}
+# Of a head: channels of queries and values, one pair for each entry of the tables; a single number
+# is that of the values whose neighbours are summed.
+CHANNELS = {
+    'bfloat16': ('16/32', '32/64', '64/128', '128/128', '32'),
+    'float32': ('16/32', '64/128', '32'),
+}
+NEIGHBORS = 7  # along each axis, as in ELSA-Swin
 TOOLS = Path(triton.__file__).parent / 'backends' / 'nvidia' / 'bin'
 
 
 def compile_kernels(size: tuple[int, int], channels: str, dtype: str, capability: str) -> list:
-    """What the kernels of a forward and a backward pass compile to, with their options."""
+    """What the kernels of a forward and a backward pass compile to, with names and options."""
     major, minor = map(int, capability.split('.'))
     driver = SimpleNamespace(
         get_current_target=lambda: GPUTarget('cuda', 10 * major + minor, 32),
@@ -41,31 +55,49 @@ def compile_kernels(size: tuple[int, int], channels: str, dtype: str, capability
         get_current_stream=lambda device: 0,
     )
     triton.runtime.driver.set_active(driver)
-    backend._compute_capability = lambda device: (major, minor)
+    decomposed._compute_capability = lambda device: (major, minor)
+    operation = attention if '/' in channels else sum_over_neighbors
     compiled = []
-    runs = {name: getattr(kernels, name).run for name in KERNELS}
+    runs = {name: kernel.run for name, kernel in KERNELS.items()}
     for name, run in runs.items():
-        getattr(kernels, name).run = compiling(run, compiled)
+        KERNELS[name].run = compiling(name, run, compiled)
     try:
-        d, dv = map(int, channels.split('/'))
-        height, width = size
-        # Views of a projection's output, as in the operator.
-        qkv = torch.zeros(1, 1, 2 * d + dv, height * width, dtype=getattr(torch, dtype)).mT
-        row, col = (qkv.new_zeros(1, 1, height * width, length) for length in size)
-        inputs = [x.requires_grad_() for x in (*qkv.split((d, d, dv), -1), row, col)]
-        out = backend.attend_triton(*inputs)
+        out, inputs = operation(size, channels, getattr(torch, dtype))
         torch.autograd.grad(out, inputs, torch.zeros_like(out))
     finally:
         for name, run in runs.items():
-            getattr(kernels, name).run = run
-    return list(zip(KERNELS, compiled))
+            KERNELS[name].run = run
+    return compiled
 
 
-def compiling(run, compiled: list):
+def attention(size: tuple[int, int], channels: str, dtype: torch.dtype) -> tuple[Tensor, list]:
+    """The output, and inputs that are views of a projection's output, as in the operator."""
+    d, dv = map(int, channels.split('/'))
+    positions = size[0] * size[1]
+    qkv = torch.zeros(1, 1, 2 * d + dv, positions, dtype=dtype).mT
+    row, col = (qkv.new_zeros(1, 1, positions, length) for length in size)
+    inputs = [x.requires_grad_() for x in (*qkv.split((d, d, dv), -1), row, col)]
+    return decomposed.attend_triton(*inputs), inputs
+
+
+def sum_over_neighbors(
+    size: tuple[int, int], channels: str, dtype: torch.dtype
+) -> tuple[Tensor, list]:
+    """The output, and inputs in channels_last memory, as a block of ELSA-Swin has them."""
+    d, matrix = int(channels), (int(channels), NEIGHBORS, NEIGHBORS)
+    v = torch.zeros(1, *size, d, dtype=dtype).permute(0, 3, 1, 2)
+    weights = torch.zeros(1, 1, NEIGHBORS**2, *size, dtype=dtype)
+    inputs = [x.requires_grad_() for x in (v, weights, torch.zeros(matrix, dtype=dtype))]
+    v, weights, add = inputs
+    return neighborhood.attend_neighborhood_triton(v, weights, None, add, 1), inputs
+
+
+def compiling(name: str, run, compiled: list):
     """A kernel's launch that ends before the launch."""
 
     def compile_only(*args, warmup, **options):
-        compiled.append((run(*args, warmup=True, **options), options))
+        of_what = f'{name} (transposed)' if options.get('TRANSPOSED') else name
+        compiled.append((of_what, run(*args, warmup=True, **options), options))
 
     return compile_only
 
@@ -78,13 +110,16 @@ def examine(name: str, compiled, options: dict) -> dict:
         usage = run_tool('cuobjdump', '--dump-resource-usage', file.name)
         loop = innermost_loop(run_tool('nvdisasm', '-c', file.name))
     threads = 32 * compiled.metadata.num_warps
-    logits = options['M'] * options['ROWS'] * options['COLS']
+    if 'ROWS' in options:
+        tile, pairs = f'{options["ROWS"]} x {options["COLS"]}', options['ROWS'] * options['COLS']
+    else:
+        tile, pairs = f'{options["SIZE"]} x {options["SIZE"]}', options['D']
     products = sum('HGMMA' in line for line in loop)
     waits = sum('WARPGROUP.ARRIVE' in line for line in loop)
     return dict(
         kernel=name,
         queries=options['M'],
-        tile=f'{options["ROWS"]} x {options["COLS"]}',
+        tile=tile,
         warps=compiled.metadata.num_warps,
         stages=compiled.metadata.num_stages,
         registers=int(re.search(r'REG:(\d+)', usage)[1]),
@@ -93,7 +128,7 @@ def examine(name: str, compiled, options: dict) -> dict:
         units='wgmma' if products else 'mma' if any('HMMA' in line for line in loop) else 'none',
         serialized=products > 0 and waits >= products,
         wide_reads=any(re.search(r'LDG(STS)?\..*128', line) for line in loop),
-        instructions=round(len(loop) * threads / logits, 2),
+        instructions=round(len(loop) * threads / (options['M'] * pairs), 2),
     )
 
 
@@ -104,7 +139,10 @@ def run_tool(name: str, *args: str) -> str:
 
 
 def innermost_loop(assembly: str) -> list[str]:
-    """The instructions of the longest loop that has exponentials and no other loop inside."""
+    """The instructions of the longest loop with no other loop inside, of those with exponentials.
+
+    A sum over neighbours has none.
+    """
     instructions, labels, loops = [], {}, []
     for line in assembly.splitlines():
         label = re.match(r'\s*(\.L_x_\d+):', line)
@@ -122,7 +160,8 @@ def innermost_loop(assembly: str) -> list[str]:
         for start, end in loops
         if not any(start <= s and e <= end and (s, e) != (start, end) for s, e in loops)
     ]
-    return max((x for x in bodies if any('MUFU.EX2' in line for line in x)), key=len)
+    with_exponentials = [x for x in bodies if any('MUFU.EX2' in line for line in x)]
+    return max(with_exponentials or bodies, key=len)
 
 
 def measure(
@@ -140,7 +179,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--capability', nargs='+', default=['8.0', '9.0'], help='of the GPU')
     parser.add_argument('--dtype', nargs='+', default=['bfloat16', 'float32'])
-    parser.add_argument('--channels', nargs='+', help='a head has for a query and a value: 16/32')
+    parser.add_argument('--channels', nargs='+', help='of a head: 16/32, or 32 for ELSA')
     parser.add_argument('--size', nargs=2, type=int, default=(64, 64), help='of the map')
     parser.add_argument('--json', help='file for all figures')
     return parser.parse_args()

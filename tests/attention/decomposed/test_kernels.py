@@ -26,31 +26,47 @@ def compiled(run, tmp_path):
     return compile_kernels
 
 
+# Instructions of a thread for a tile of 64 x 64 keys and queries on Hopper, which is what bounds
+# the kernels: at most so many.
+INSTRUCTIONS = {
+    '16/32': dict(forward=281, backward_queries=309, backward_keys=361),
+    '32/64': dict(forward=313, backward_queries=322, backward_keys=394),
+    '64/128': dict(forward=354, backward_queries=352, backward_keys=423),
+}
+
+
 def assert_fits(record):
     """Hardly a register in memory, matrix units for 16 bits, and reads of 16 bytes at once."""
     assert record['stack'] <= 128, record
     assert record['wide_reads'], record
     assert not record['serialized'], record  # Hopper's products run while a thread goes on
+    multiplies = record['dtype'] != 'float32' and '/' in record['channels']
     units = 'wgmma' if record['capability'] == '9.0' else 'mma'
-    assert record['units'] == ('none' if record['dtype'] == 'float32' else units), record
+    assert record['units'] == (units if multiplies else 'none'), record
 
 
 def test_kernels_fit_a_gpu(compiled):
-    records = compiled('--capability', '9.0', '--channels', '16/32', '64/128')
-    assert len(records) == 2 * 2 * 3
+    records = compiled('--capability', '9.0', '--dtype', 'bfloat16', '--channels', *INSTRUCTIONS)
+    assert len(records) == 3 * 3
     for record in records:
         assert_fits(record)
-    # Instructions of a thread for a tile of 64 x 64 keys and queries, which is what bounds them.
-    most = dict(forward=281, backward_queries=309, backward_keys=361)
-    for record in records[:3]:
-        assert record['channels'] == '16/32' and record['dtype'] == 'bfloat16'
-        assert 32 * record['instructions'] <= most[record['kernel']], record
+        most = INSTRUCTIONS[record['channels']][record['kernel']]
+        assert 32 * record['instructions'] <= most, record
+
+
+@pytest.mark.parametrize('capability', ['8.0', '9.0'])
+def test_kernels_without_matrix_units_fit_a_gpu(compiled, capability):
+    args = ('--dtype', 'float32', '--channels', '64/128', '32')
+    records = compiled('--capability', capability, *args)
+    assert len(records) == 3 + 3
+    for record in records:
+        assert_fits(record)
 
 
 @pytest.mark.slow
 def test_every_entry_of_the_tables_fits_a_gpu(compiled):
     records = compiled()
-    assert len(records) == 2 * 6 * 3
+    assert len(records) == 2 * 8 * 3
     for record in records:
         assert_fits(record)
 
