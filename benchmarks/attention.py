@@ -15,7 +15,7 @@ from itertools import product
 import torch
 from floor import floors
 from forms import FORMS, Case, build
-from measure import Meter, check_outputs, in_own_process, machine, memory_of, save
+from measure import Meter, announce, check_outputs, in_own_process, make_parser, memory_of, save
 
 from lesa_mmdet.command import command
 
@@ -141,8 +141,7 @@ def plot(records: list[dict], path: str) -> None:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser = make_parser(__doc__, seconds=2)
     parser.add_argument('--part', nargs='+', choices=FORMS, help='only these parts')
     parser.add_argument('--form', nargs='+', help='only these forms, for example: auto reference')
     parser.add_argument(
@@ -155,8 +154,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--floor', action='store_true', help='attention beside what its products and so on take'
     )
-    parser.add_argument('--seconds', type=float, default=2, help='time to repeat each step for')
-    parser.add_argument('--json', help='file for all figures')
     parser.add_argument('--plot', help='file for a plot of the attention against the tokens')
     return parser.parse_args()
 
@@ -165,8 +162,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     check_outputs(args.json, args.plot)
-    about = machine(args.device)
-    print(', '.join(f'{key} {value}' for key, value in about.items()))
+    about = announce(args.device)
     records, title, ours, floor = [], None, {}, {}
     for case in asked_cases(args):
         if str(case) != title:

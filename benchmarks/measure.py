@@ -6,6 +6,8 @@ import os
 import platform
 import resource
 import sys
+from argparse import ArgumentParser
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -16,6 +18,24 @@ from lesa_mmdet.analysis.curves import PICTURES
 from lesa_mmdet.preflight import check_output
 
 RSS_UNIT = 1 if sys.platform == 'darwin' else 1024  # bytes in a unit of ru_maxrss
+
+
+def make_parser(description: str, seconds: float = 5) -> ArgumentParser:
+    """A parser of the options of all comparisons: ``--device``, ``--seconds``, ``--json``."""
+    parser = ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument(
+        '--seconds', type=float, default=seconds, help='time to repeat each step for'
+    )
+    parser.add_argument('--json', help='file for all figures')
+    return parser
+
+
+def announce(device: str) -> dict:
+    """Print what the figures depend on, and return it."""
+    about = machine(device)
+    print(', '.join(f'{key} {value}' for key, value in about.items()))
+    return about
 
 
 def machine(device: str) -> dict:
@@ -33,9 +53,9 @@ def machine(device: str) -> dict:
 
 def ratios(result: dict, base: dict) -> str:
     """How many times the time and memory of ``base`` a result takes."""
-    return (
-        f'{result["seconds"] / base["seconds"]:5.2f} x time '
-        f'{result["mib"] / base["mib"]:5.2f} x memory'
+    names = dict(seconds='time', mib='memory', processor_seconds='processor time')
+    return ' '.join(
+        f'{result[key] / base[key]:5.2f} x {name}' for key, name in names.items() if key in base
     )
 
 
@@ -53,8 +73,32 @@ def check_outputs(json_file: Optional[str], plot: Optional[str] = None) -> None:
         check_output(plot, '--plot', PICTURES)
 
 
+def compare(cases: Mapping[str, tuple], figures: Callable[[dict], str]) -> dict[str, dict]:
+    """Measure cases, each in a process of its own, and print each beside the first.
+
+    Args:
+        cases (Mapping[str, tuple]): A function and its arguments, by name.
+        figures (Callable): What to print of a result.
+
+    Returns:
+        dict[str, dict]: The results by name; ``{'error': ...}`` of a case that fails.
+    """
+    results, base, width = {}, None, max(map(len, cases))
+    for name, case in cases.items():
+        result = results[name] = in_own_process(*case)
+        if 'error' in result:
+            print(f'  {name:<{width}} {result["error"]}', flush=True)
+            continue
+        base = base or result
+        print(f'  {name:<{width}} {figures(result)}  {ratios(result, base)}', flush=True)
+    return results
+
+
 def in_own_process(case: Callable, *args) -> dict:
-    """What ``case(*args)`` returns, called in a fresh process; ``{'error': ...}`` if it fails."""
+    """What ``case(*args)`` returns, called in a fresh process; ``{'error': ...}`` if it fails.
+
+    Random numbers are the same in each.
+    """
     context = multiprocessing.get_context('spawn')
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send, args=(sender, case, args))
@@ -70,6 +114,7 @@ def in_own_process(case: Callable, *args) -> dict:
 
 
 def _send(sender, case, args) -> None:
+    torch.manual_seed(0)
     try:
         result = case(*args)
     except (MemoryError, RuntimeError, ValueError) as error:
@@ -103,6 +148,27 @@ class Meter:
         if self.device == 'cuda':
             return torch.cuda.max_memory_allocated()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
+
+
+def measure_training(device: str, seconds: float, build: Callable, *args) -> dict:
+    """Measure the step of a training, in this process: forward, losses, backward, optimizer.
+
+    Args:
+        device (str): 'cpu' or 'cuda'.
+        seconds (float): How long to repeat it at least.
+        build (Callable): Takes ``args`` and the device; returns the optimizer and a function that
+            computes the loss.
+        *args: What to build.
+    """
+    meter = Meter(device, seconds)
+    optimizer, compute_loss = build(*args, device)
+
+    def step() -> None:
+        compute_loss().backward()
+        optimizer.step()
+        optimizer.zero_grad()  # as mmengine does: a forward pass finds no gradients in memory
+
+    return meter(step)
 
 
 def memory_of(device: str) -> int:

@@ -6,13 +6,12 @@ with mmcv's CARAFE. The backbones run forward and backward on one image:
     python benchmarks/neighborhood.py --json neighborhood.json
 """
 
-import argparse
 import time
 from contextlib import nullcontext
 from typing import Callable
 
 import torch
-from measure import Meter, check_outputs, in_own_process, machine, ratios, save
+from measure import Meter, announce, check_outputs, compare, make_parser, save
 from mmcv.ops import carafe
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
@@ -29,11 +28,10 @@ IMAGE_SIZE = (800, 1216)
 
 
 def run_sum(
-    form: str, sizes: tuple[int, int, int, int], dtype: torch.dtype, device: str, seconds: float
+    form: str, dtype: torch.dtype, sizes: tuple[int, int, int, int], device: str, seconds: float
 ) -> dict:
     """Measure the sum's forward and backward pass, in this process."""
     channels, heads, height, width = sizes
-    torch.manual_seed(0)
     function = attend_with_carafe if form == 'carafe' else attend_with(form)
     meter = Meter(device, seconds)
     options = dict(device=device, requires_grad=True)
@@ -68,7 +66,6 @@ def run_backbone(
 ) -> dict:
     """Measure a backbone's forward and backward pass on an image, in this process."""
     init_default_scope('mmdet')
-    torch.manual_seed(0)
     backbone = MODELS.build(dict(type=BACKBONES[kind]))
     backbone.train()
     backbone.to(device)
@@ -86,24 +83,30 @@ def run_backbone(
         backbone.zero_grad()
         took.append(time.process_time() - start)
 
-    # Of all threads: what other programs on the machine change little.
-    return dict(meter(step), processor_seconds=min(took))
+    result = meter(step)
+    if device == 'cpu':  # of all threads: what other programs on the machine change little
+        result['processor_seconds'] = min(took)
+    return result
+
+
+def figures(result: dict) -> str:
+    """Time and memory of a step."""
+    line = f'{result["seconds"] * 1e3:9.1f} ms {result["mib"]:8.1f} MiB'
+    if 'processor_seconds' in result:
+        line += f' {result["processor_seconds"]:6.2f} s of processors'
+    return line
 
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser = make_parser(__doc__)
     parser.add_argument('--dtype', choices=['float32', 'bfloat16'], default='float32')
     parser.add_argument('--only', choices=['sum', 'backbone'])
     parser.add_argument('--size', nargs=2, type=int, default=IMAGE_SIZE, help='of the image, H W')
-    parser.add_argument('--seconds', type=float, default=5, help='time to repeat each step for')
-    parser.add_argument('--json', help='file for all figures')
     args = parser.parse_args()
 
     check_outputs(args.json)
-    about = machine(args.device)
-    print(', '.join(f'{key} {value}' for key, value in about.items()))
+    about = announce(args.device)
     dtype, records = getattr(torch, args.dtype), []
     ways = ['auto', 'reference', *(['shifted', 'carafe'] if args.device == 'cuda' else [])]
     cases = [] if args.only == 'backbone' else [
@@ -116,21 +119,11 @@ def main() -> None:
         cases.append((title, list(BACKBONES), run_backbone, tuple(args.size)))
     for title, names, run, sizes in cases:
         print(f'\n{title}, {args.dtype}, forward and backward')
-        base = None
-        for name in names:
-            arguments = (name, sizes, dtype) if run is run_sum else (name, dtype, sizes)
-            result = in_own_process(run, *arguments, args.device, args.seconds)
+        options = (dtype, sizes, args.device, args.seconds)
+        for name, result in compare(
+            {name: (run, name, *options) for name in names}, figures
+        ).items():
             records.append(dict(case=title, name=name, dtype=args.dtype, result=result))
-            if 'error' in result:
-                print(f'  {name:<12} {result["error"]}')
-                continue
-            base = base or result
-            took = f'{result["seconds"] * 1e3:9.1f} ms {result["mib"]:8.1f} MiB'
-            line = f'  {name:<12} {took}  {ratios(result, base)}'
-            if 'processor_seconds' in result and args.device == 'cpu':
-                ratio = result['processor_seconds'] / base['processor_seconds']
-                line += f'  {result["processor_seconds"]:6.2f} s of processors, {ratio:.2f} x'
-            print(line)
         save(args.json, about, records)
 
 

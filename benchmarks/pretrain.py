@@ -5,13 +5,14 @@ Images and labels are random; the step is forward, cross entropy, backward and S
     python benchmarks/pretrain.py --batch 8 --json pretrain.json
 """
 
-import argparse
+from typing import Callable
 
 import forms  # noqa: F401  registers the dense form
 import torch
 import torch.nn.functional as F
-from measure import Meter, check_outputs, in_own_process, machine, ratios, save
+from measure import announce, check_outputs, compare, make_parser, measure_training, save
 from torch import nn
+from torch.optim import SGD, Optimizer
 
 from lesa_mmdet import LESA_ResNet
 from lesa_mmdet.command import command
@@ -24,10 +25,8 @@ OPERATORS = {
 }
 
 
-def run(form: str, batch: int, size: int, device: str, seconds: float) -> dict:
-    """Measure the training step of a ResNet-50 classifier, in this process."""
-    meter = Meter(device, seconds)
-    torch.manual_seed(0)
+def build(form: str, batch: int, size: int, device: str) -> tuple[Optimizer, Callable]:
+    """The optimizer of a ResNet-50 classifier, and what computes its loss."""
     backbone = LESA_ResNet(
         50,
         operator=OPERATORS[form],
@@ -37,44 +36,37 @@ def run(form: str, batch: int, size: int, device: str, seconds: float) -> dict:
     )
     fc = nn.Linear(backbone.feat_dim, CLASSES)
     model = nn.ModuleList((backbone, fc)).to(device).train()
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, nesterov=True)
+    optimizer = SGD(model.parameters(), lr=1e-4, momentum=0.9, nesterov=True)
     images = torch.randn(batch, 3, size, size, device=device)
     labels = torch.randint(CLASSES, (batch,), device=device)
 
-    def train() -> None:
-        loss = F.cross_entropy(fc(backbone(images)[-1].mean((2, 3))), labels)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()  # as mmengine does: a forward pass finds no gradients in memory
+    def compute_loss() -> torch.Tensor:
+        return F.cross_entropy(fc(backbone(images)[-1].mean((2, 3))), labels)
 
-    return meter(train)
+    return optimizer, compute_loss
 
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser = make_parser(__doc__)
     parser.add_argument('--forms', nargs='+', choices=OPERATORS, default=list(OPERATORS))
     parser.add_argument('--batch', type=int, default=8, help='images')
     parser.add_argument('--size', type=int, default=224, help='image side')
-    parser.add_argument('--seconds', type=float, default=5, help='time to repeat each step for')
-    parser.add_argument('--json', help='file for all figures')
     args = parser.parse_args()
 
     check_outputs(args.json)
-    about = machine(args.device)
-    print(', '.join(f'{key} {value}' for key, value in about.items()))
+    about = announce(args.device)
     print(f'ResNet-50, {args.size} x {args.size}, batch {args.batch}, one training step')
-    records, base = [], None
-    for form in args.forms:
-        result = in_own_process(run, form, args.batch, args.size, args.device, args.seconds)
-        records.append(dict(form=form, batch=args.batch, size=args.size, result=result))
-        if 'error' in result:
-            print(f'  {form:<10} {result["error"]}', flush=True)
-            continue
-        base = base or result
-        figures = f'{args.batch / result["seconds"]:8.2f} images/s {result["mib"]:7.0f} MiB'
-        print(f'  {form:<10}', figures, ' ', ratios(result, base), flush=True)
+
+    def figures(result: dict) -> str:
+        return f'{args.batch / result["seconds"]:8.2f} images/s {result["mib"]:7.0f} MiB'
+
+    how = (measure_training, args.device, args.seconds, build)
+    cases = {form: (*how, form, args.batch, args.size) for form in args.forms}
+    records = [
+        dict(form=form, batch=args.batch, size=args.size, result=result)
+        for form, result in compare(cases, figures).items()
+    ]
     save(args.json, about, records)
 
 

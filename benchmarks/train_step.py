@@ -10,7 +10,7 @@ import resource
 import time
 
 import torch
-from measure import RSS_UNIT, machine
+from measure import RSS_UNIT, announce
 from mmdet.registry import MODELS
 from mmengine.config import DictAction
 from mmengine.optim import build_optim_wrapper
@@ -50,7 +50,7 @@ def main() -> None:
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT  # PyTorch itself, too
 
-    print(', '.join(f'{key} {value}' for key, value in machine(args.device).items()))
+    announce(args.device)
     print(f'{args.config}: image {tuple(images["inputs"][0].shape[1:])}, one training step')
     print(f'{seconds:.1f} s, {peak / 2**20:.0f} MiB, losses {losses}')
 
