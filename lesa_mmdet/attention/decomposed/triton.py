@@ -22,6 +22,7 @@ class Blocks(NamedTuple):
         warps (int): Of a program.
         stages (int): Steps that are loaded ahead.
         registers (int, optional): Of a thread at most.
+        by_columns (bool): How ``forward`` sums weights.
     """
 
     own: int
@@ -29,6 +30,7 @@ class Blocks(NamedTuple):
     warps: int = 4
     stages: int = 3
     registers: Optional[int] = None
+    by_columns: bool = True
 
 
 def attend_triton(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
@@ -144,6 +146,7 @@ def launch_options(kernel: str, q: Tensor, v: Tensor, height: int, width: int) -
         queries, keys = blocks.own, blocks.step
     rows, cols = _tile_shape(keys, height, width, half)
     even = not (height % rows or width % cols or height * width % queries or D - d or DV - dv)
+    options = dict(BY_COLUMNS=blocks.by_columns) if kernel == 'forward' else {}
     return dict(
         d=d,
         dv=dv,
@@ -160,6 +163,7 @@ def launch_options(kernel: str, q: Tensor, v: Tensor, height: int, width: int) -
         num_warps=blocks.warps,
         num_stages=blocks.stages,
         maxnreg=blocks.registers,
+        **options,
     )
 
 
@@ -192,7 +196,7 @@ WITH_WGMMA = {
     'backward_keys': {192: Blocks(64, 64), 256: Blocks(64, 32)},
 }
 WITH_MMA = {
-    'forward': {256: Blocks(64, 64, stages=2)},
+    'forward': {96: Blocks(64, 64, stages=2), 256: Blocks(64, 64, stages=2, by_columns=False)},
     'backward_queries': {
         48: Blocks(64, 64),
         192: Blocks(64, 64, stages=2),
