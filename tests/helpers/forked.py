@@ -45,7 +45,7 @@ def execute(command: Sequence[str]) -> None:
     os.chdir(ROOT)
     sys.argv = list(command)
     sys.path.insert(0, str((ROOT / command[0]).parent))
-    runpy.run_path(command[0], run_name='__main__')
+    runpy.run_path(str(ROOT / command[0]), run_name='__main__')
 
 
 def _run(function: Callable, args: tuple, output: Path, environ: dict[str, str]) -> None:
