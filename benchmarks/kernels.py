@@ -170,9 +170,9 @@ def measure(
     for capability in capabilities:
         for dtype in dtypes:
             for widths in channels or CHANNELS.get(dtype, CHANNELS['bfloat16']):
-                for name, found in compile_kernels(size, widths, dtype, capability):
+                for found in compile_kernels(size, widths, dtype, capability):
                     about = dict(capability=capability, dtype=dtype, channels=widths)
-                    yield {**about, **examine(name, *found)}
+                    yield {**about, **examine(*found)}
 
 
 def parse_args() -> argparse.Namespace:
