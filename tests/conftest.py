@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,10 @@ if not torch.cuda.is_available():
 
 settings.register_profile('untimed', deadline=None)  # machines may be busy
 settings.load_profile('untimed')
+
+# What runs in the background may ignore Ctrl-C, and so would all that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PRETRAIN_ROOT = Path(sys.prefix) / 'pretrain'  # where `make test` puts mmpretrain
 
