@@ -92,11 +92,16 @@ def configure(cfg: Config, switch: Config, algorithm: str, work_dir: Path) -> Co
         with the ``data_root`` twice, and a pipeline that asks for no annotations: there are none.
 
     Raises:
-        ValueError: If the name cannot be part of a file's.
+        ValueError: If the name cannot be part of a file's, or the data set is a wrapper of others.
         FileNotFoundError: If annotations or images are not there.
     """
     cfg = deepcopy(cfg)
     dataset = cfg.test_dataloader.dataset
+    if 'pipeline' not in dataset:
+        raise ValueError(
+            f'test_dataloader.dataset is a {dataset.type}, which has no images of its own; for '
+            "test-dev it has to be the data set itself, as type='CheckedCocoDataset'"
+        )
     root = Path(dataset.get('data_root') or '.').absolute()
     ann_file, img = str(root / switch.ann_file), str(root / switch.img)
     for path in (ann_file, img):

@@ -177,3 +177,12 @@ def test_missing_test_dev_says_how_to_get_it(tmp_path):
     cfg.test_dataloader.dataset.data_root = str(tmp_path)
     with pytest.raises(FileNotFoundError, match='image_info_test-dev2017.json does not exist; get'):
         configure(cfg, Config.fromfile(SWITCH), 'lesa', tmp_path)
+
+
+def test_a_wrapped_data_set_is_refused(tmp_path):
+    cfg = Config.fromfile(CONFIGS[0])
+    cfg.test_dataloader.dataset = dict(
+        type='RepeatDataset', times=2, dataset=cfg.test_dataloader.dataset
+    )
+    with pytest.raises(ValueError, match='test_dataloader.dataset is a RepeatDataset'):
+        configure(cfg, Config.fromfile(SWITCH), 'lesa', tmp_path)

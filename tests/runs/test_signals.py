@@ -1,5 +1,6 @@
 """SIGTERM and Ctrl-C end every launcher with all that it has started, workers included."""
 
+import json
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
 from helpers.bad_input import Place
 from helpers.paths import ROOT
@@ -154,10 +156,14 @@ def test_demo(number, tmp_path, shapes_of_the_demo):
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_test_dev(number, place, tmp_path):
-    place.data()
+    many = json.loads((place.data() / 'annotations' / 'instances_val.json').read_text())
+    many['images'] = [dict(many['images'][0], id=index) for index in range(20_000)]
     config = place.config(long_test)
+    cfg = Config.fromfile(config)
+    cfg.test_dataloader.dataset = cfg.test_dataloader.dataset.dataset
+    cfg.dump(config)
     command = [sys.executable, 'tools/test_dev.py', config, place.checkpoint(config), '--gpus', 2]
     command += ['--work-dir', place / 'test-dev', '--img', place / 'data' / 'val']
-    command += ['--ann-file', place / 'data' / 'annotations' / 'instances_val.json']
+    command += ['--ann-file', place.write('many.json', json.dumps(many))]
     left, code = interrupt(command, number, 'Epoch(test)', 8, tmp_path / 'log.txt')
     assert left == {} and code != 0
