@@ -1,9 +1,11 @@
 """Code in the documentation: Python runs, configs are read, commands have the options they name."""
 
+import inspect
 import re
 import shlex
 from pathlib import Path
 
+import measure
 import mmcv
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from mmengine.dataset import pseudo_collate
 from sybil import Sybil
 from sybil.parsers.myst import CodeBlockParser
 
+from lesa_mmdet.command import add_model_options, add_out, add_repeatable
 from lesa_mmdet.engine.launch import find_tool
 
 from helpers.detectors import save_detector
@@ -94,6 +97,10 @@ def read_config(code, monkeypatch):
         path.unlink()
 
 
+# What declares options of several tools.
+DECLARE_OPTIONS = (add_model_options, add_out, add_repeatable, measure.make_parser)
+
+
 @pytest.mark.parametrize(('page', 'code'), blocks('bash'))
 def test_commands_name_tools_and_options_that_exist(page, code):
     for line in re.sub(r'\\\n\s*', ' ', code).splitlines():
@@ -104,7 +111,8 @@ def test_commands_name_tools_and_options_that_exist(page, code):
             if source is None:
                 continue
             for option in re.findall(r'(?<=\s)--?[a-z][\w-]*', line.split('#')[0]):
-                assert f"'{option}'" in source, f'{command[1]} has no {option}: {line}'
+                declared = re.search(rf"'{option}[' ]", source)  # alone, or before its values
+                assert declared, f'{command[1]} has no {option}: {line}'
         target = re.match(r'make (\w+)', line.strip())
         if target:
             assert re.search(rf'^{target[1]}:', (ROOT / 'Makefile').read_text(), re.M), line
@@ -118,7 +126,9 @@ def options_source(tool):
         sources += [find_tool(f'{name}.py')]
     elif tool.endswith('.sh') or name == 'build_mmcv':  # what it is given, it gives to pip
         return None
-    return '\n'.join(source.read_text() for source in sources)
+    text = '\n'.join(source.read_text() for source in sources)
+    shared = [add for add in DECLARE_OPTIONS if f'{add.__name__}(' in text]
+    return '\n'.join([text, *map(inspect.getsource, shared)])
 
 
 @pytest.mark.parametrize(('page', 'code'), blocks('bash'))
