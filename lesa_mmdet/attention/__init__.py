@@ -10,6 +10,7 @@ from .neighborhood.attend import (
     available_neighborhood_backends,
 )
 from .statistics import flattened_scales, similarity_scales
+from .support import check_backend
 
 __all__ = [
     'BACKENDS',
@@ -19,6 +20,7 @@ __all__ = [
     'attend_neighborhood',
     'available_backends',
     'available_neighborhood_backends',
+    'check_backend',
     'decomposed_weights',
     'fit_table',
     'flattened_scales',

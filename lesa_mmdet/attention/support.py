@@ -1,12 +1,13 @@
 """What each attention backend can take, stated once: who chooses and who refuses both ask here.
 
-The functions return what is in a backend's way, in words that follow "attention backend 'NAME' ",
+Most functions return what is in a backend's way, in words that follow "attention backend 'NAME' ",
 or None if nothing is. They hold for every operation.
 """
 
 import importlib.util
 import math
 import os
+from collections.abc import Iterable
 from typing import Optional
 
 import torch
@@ -27,6 +28,21 @@ TRITON_GRID = 65535  # blocks that CUDA launches along the axes of heads and bat
 
 HAS_SYSCONF = hasattr(os, 'sysconf')  # not on Windows
 HOST_MEMORY = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') if HAS_SYSCONF else math.inf
+
+
+def check_backend(name: str, known: Iterable[str]) -> None:
+    """Refuse a name that is no backend's on any machine.
+
+    Args:
+        name (str): 'auto', 'triton', or one of the backends that every device has.
+        known (Iterable[str]): The names of those.
+
+    Raises:
+        ValueError: If it is another.
+    """
+    names = ('auto', *known, 'triton')
+    if name not in names:
+        raise ValueError(f'attention backend {name!r} is unknown; available: {", ".join(names)}')
 
 
 def triton_lacks(device: torch.device) -> Optional[str]:

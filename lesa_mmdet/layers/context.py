@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..attention import (
+    BACKENDS,
     attend,
     attend_flattened,
+    check_backend,
     decomposed_weights,
     fit_table,
     flattened_scales,
@@ -148,10 +150,14 @@ class DecomposedContext(ContextTerm):
             and similarities divided by sqrt(d).
         backend (str): Backend of :func:`lesa_mmdet.attention.attend`.
         **kwargs: See :class:`ContextTerm`.
+
+    Raises:
+        ValueError: If there is no such backend.
     """
 
     def __init__(self, *args, norm_cfg: Optional[dict], backend: str = 'auto', **kwargs) -> None:
         super().__init__(*args, norm_cfg=norm_cfg, **kwargs)
+        check_backend(backend, BACKENDS)
         self.backend = backend
         rows, cols = self.feat_size
         self.height = nn.Parameter(torch.empty(2 * rows - 1, self.key_dim))

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..attention import attend_neighborhood
+from ..attention import NEIGHBORHOOD_BACKENDS, attend_neighborhood, check_backend
 from ..upstream import MODELS
 from .context import check_heads
 from .operator import Operator
@@ -47,7 +47,8 @@ class ELSA(Operator):
         norm_cfg (dict, optional): Without effect: there is no norm inside.
 
     Raises:
-        ValueError: If channels and heads do not fit, or a size or ratio is out of range.
+        ValueError: If channels and heads do not fit, a size or ratio is out of range, or there is
+            no such backend.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class ELSA(Operator):
             raise ValueError(f'kernel_size has to be odd, 1 or more, got {kernel_size}')
         if dilation < 1:
             raise ValueError(f'dilation has to be 1 or more, got {dilation}')
+        check_backend(backend, NEIGHBORHOOD_BACKENDS)
         self.num_heads = num_heads
         self.dilation = dilation
         self.qk_scale = qk_scale
