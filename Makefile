@@ -14,7 +14,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := demo
-.PHONY: demo explore test docs setup setup-pretrain setup-docs clean
+.PHONY: demo explore test docs setup setup-tests setup-docs clean
 
 WORKERS ?= 2
 
@@ -23,8 +23,8 @@ STACK := $(or $(STACK),$(shell tools/environment.sh stack "$(PYTHON)"))
 ENV := .venv$(if $(filter onedl,$(STACK)),-onedl)
 setup:
 	@tools/environment.sh make $(ENV) "$(STACK)" "$(PYTHON)"
-setup-pretrain: setup
-	@tools/environment.sh pretrain $(ENV) "$(STACK)"
+setup-tests: setup
+	@tools/environment.sh tests $(ENV) "$(STACK)"
 setup-docs: setup
 	@tools/environment.sh docs $(ENV)
 else
@@ -32,7 +32,7 @@ ENV := $(VENV)
 setup:
 	@[[ -x "$(ENV)/bin/python" ]] || { echo 'error: VENV=$(VENV) has no bin/python' >&2; exit 2; }
 	@"$(ENV)/bin/python" tools/check_env.py $(if $(filter test,$(MAKECMDGOALS)),--tests)
-setup-pretrain setup-docs: setup
+setup-tests setup-docs: setup
 endif
 
 demo: setup
@@ -43,7 +43,7 @@ explore: setup
 	"$(ENV)/bin/python" tools/explore.py work_dirs/demo/*.py "$$(cat work_dirs/demo/last_checkpoint)" \
 	  data/shapes/val
 
-test: setup setup-pretrain
+test: setup setup-tests
 	"$(ENV)/bin/python" -m ruff check .
 	"$(ENV)/bin/python" -m ruff format --check .
 	OMP_NUM_THREADS=1 "$(ENV)/bin/python" -m pytest --durations 10 \

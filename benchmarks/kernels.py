@@ -177,7 +177,9 @@ def measure(
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--capability', nargs='+', default=['8.0', '9.0'], help='of the GPU')
+    parser.add_argument(
+        '--capability', nargs='+', default=['8.0', '9.0', '10.0'], help='of the GPU'
+    )
     parser.add_argument('--dtype', nargs='+', default=['bfloat16', 'float32'])
     parser.add_argument('--channels', nargs='+', help='of a head: 16/32, or 32 for ELSA')
     parser.add_argument('--size', nargs=2, type=int, default=(64, 64), help='of the map')

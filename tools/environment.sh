@@ -2,7 +2,7 @@
 # The environments that the Makefile makes and removes. One that somebody else made stays as it is.
 #   tools/environment.sh stack PYTHON                 the stack that this Python can have
 #   tools/environment.sh make FOLDER STACK [PYTHON]   a stack, with what demo and tests need
-#   tools/environment.sh pretrain FOLDER STACK        mmpretrain, beside what `make` has made
+#   tools/environment.sh tests FOLDER STACK           what tests alone need, beside what `make` made
 #   tools/environment.sh docs FOLDER                  what builds the documentation, likewise
 #   tools/environment.sh remove FOLDER...
 set -euo pipefail
@@ -67,11 +67,17 @@ make() {
   touch "$folder/$ready"
 }
 
-pretrain() {
-  local folder=$1 into=$1/pretrain file=requirements/pretrain-$2.txt
-  if is_current "$into/$ready" "$file" requirements/pretrain.txt; then return; fi
-  install --no-deps --upgrade --target "$into" -r "$file"
-  touch "$into/$ready"
+# Packages that would be in the way of others, in a folder of their own: install_into FOLDER FILE...
+install_into() {
+  if is_current "$1/$ready" "${@:2}"; then return; fi
+  install --no-deps --upgrade --target "$1" -r "$2"
+  touch "$1/$ready"
+}
+
+tests() {
+  local folder=$1
+  install_into "$folder/pretrain" "requirements/pretrain-$2.txt" requirements/pretrain.txt
+  install_into "$folder/oldest-triton" requirements/oldest-triton.txt
 }
 
 docs() {
@@ -93,6 +99,6 @@ remove() {
 }
 
 case ${1:-} in
-  stack | make | pretrain | docs | remove) "$@" ;;
+  stack | make | tests | docs | remove) "$@" ;;
   *) sed -n '2,/^set/s/^# *//p' "$0"; exit 2 ;;
 esac

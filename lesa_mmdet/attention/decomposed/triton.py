@@ -179,13 +179,13 @@ def block_sizes(kernel: str, half: bool, channels: int, capability: tuple[int, i
     """
     if not half:
         return Blocks(32, 32 if channels <= 96 else 16)
-    table = WITH_WGMMA if capability[0] == 9 else WITH_MMA
+    table = {9: WITH_WGMMA, 10: WITH_TCGEN05}.get(capability[0], WITH_MMA)
     return next(blocks for widest, blocks in table[kernel].items() if channels <= widest)
 
 
 # By kernel, then by the widest channels that they are for. The matrix units of Hopper (9.0) take
-# operands from shared memory; for those before and, from these kernels, those after, registers
-# have to hold them.
+# operands from shared memory; those of data centers' Blackwell (10.0) take them from there or from
+# a memory of their own, which also holds sums; for all others, registers have to hold both.
 WITH_WGMMA = {
     'forward': {48: Blocks(64, 128), 256: Blocks(64, 64)},
     'backward_queries': {
@@ -200,9 +200,23 @@ WITH_MMA = {
     'backward_queries': {
         48: Blocks(64, 64),
         192: Blocks(64, 64, stages=2),
-        256: Blocks(64, 32),
+        256: Blocks(32, 64, stages=2),
     },
-    'backward_keys': {96: Blocks(64, 64), 256: Blocks(64, 32)},
+    'backward_keys': {
+        96: Blocks(64, 64),
+        192: Blocks(64, 32, stages=2),
+        256: Blocks(64, 64, warps=8, stages=2),
+    },
+}
+WITH_TCGEN05 = {
+    'forward': WITH_MMA['forward'],
+    'backward_queries': {
+        48: Blocks(64, 64),
+        96: Blocks(64, 64, stages=2),
+        192: Blocks(128, 64, warps=8, stages=2),
+        256: Blocks(32, 64, stages=2),
+    },
+    'backward_keys': {96: Blocks(64, 64), 256: Blocks(64, 64, stages=2)},
 }
 
 
