@@ -10,9 +10,12 @@ import torch
 from hypothesis import settings
 from mmengine.logging import MMLogger
 
+import helpers.quick_configs  # noqa: F401
 from helpers.forked import execute, run_forked
 from helpers.paths import COCO_ROOT, ROOT
 
+# Small models: threads would wait for each other. Programs that tests start inherit it.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 if not torch.cuda.is_available():
     os.environ.setdefault('TRITON_INTERPRET', '1')  # read once, while the package is imported
 
@@ -76,17 +79,16 @@ def coco_root():
 
 
 @pytest.fixture
-def run(request, tmp_path_factory):
+def run(tmp_path_factory):
     """Run a command of the repository as a user would; fails with its output.
 
-    Python programs of quick tests run in a process forked with mmdet imported.
+    Python programs without an environment of their own run in a process forked with mmdet imported.
     """
-    is_slow = request.node.get_closest_marker('slow')
 
     def run_command(*command, succeeds=True, **env):
         command = [str(part) for part in command]
         is_program = command[0].endswith('.py')
-        if is_program and not env and not is_slow:
+        if is_program and not env:
             output = tmp_path_factory.mktemp('run') / 'output.txt'
             code = run_forked(execute, command, output=output)
             printed = output.read_text()

@@ -10,7 +10,7 @@ from lesa_mmdet.checkpoints.fit import load_whole, require_fit, weights_of
 from lesa_mmdet.upstream import MODELS
 
 from helpers.backbones import mmdet_scope  # noqa: F401
-from helpers.detectors import DEMO
+from helpers.paths import DEMO
 
 
 @pytest.fixture

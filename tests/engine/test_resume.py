@@ -6,7 +6,7 @@ from mmengine.config import Config
 
 from lesa_mmdet.engine.resume import check_start, find_newest, parse_config, require_same_training
 
-from helpers.detectors import DEMO
+from helpers.paths import DEMO
 
 
 def save(path, time, **content):

@@ -26,9 +26,8 @@ from lesa_mmdet.upstream import MODELS
 
 from helpers.configs import shrink
 from helpers.forked import execute, run_forked
-from helpers.paths import ROOT
+from helpers.paths import DEMO, ROOT
 
-DEMO = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
 TIMEOUT = 300  # seconds
 
 
@@ -68,7 +67,7 @@ class Place:
 
     def config(self, change: Optional[Callable[[Config], Any]] = None) -> Path:
         """A tiny detector on these images, which trains one epoch within seconds."""
-        cfg = shrink(Config.fromfile(ROOT / DEMO))
+        cfg = shrink(Config.fromfile(DEMO))
         cfg.model.backbone.input_size = (64, 64)
         root = self.folder / 'data'
         for split, name in (('train', 'train'), ('val', 'val'), ('test', 'val')):

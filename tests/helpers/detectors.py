@@ -11,9 +11,7 @@ from mmengine.runner import save_checkpoint
 
 from lesa_mmdet.upstream import MODELS
 
-from helpers.paths import ROOT
-
-DEMO = ROOT / 'configs' / 'demo' / 'mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
+from helpers.paths import DEMO
 
 
 def save_detector(folder, operator, **backbone):

@@ -6,12 +6,14 @@ import runpy
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import cache
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, Optional
+from unittest.mock import patch
 
 from helpers.paths import ROOT
-
-PRELOAD = ['lesa_mmdet', 'mmdet.apis', 'matplotlib.figure', 'helpers.forked']
 
 
 def run_forked(
@@ -28,9 +30,7 @@ def run_forked(
     Returns:
         int | None: Exit code; ``None`` if it was killed.
     """
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(PRELOAD)
-    process = context.Process(target=_run, args=(function, args, output, dict(os.environ)))
+    process = _start_server().Process(target=_run, args=(function, args, output, dict(os.environ)))
     process.start()
     process.join(timeout)
     code = process.exitcode
@@ -46,6 +46,17 @@ def execute(command: Sequence[str]) -> None:
     sys.argv = list(command)
     sys.path.insert(0, str((ROOT / command[0]).parent))
     runpy.run_path(str(ROOT / command[0]), run_name='__main__')
+
+
+@cache
+def _start_server() -> BaseContext:
+    """Start the process that has imported what programs need, and from which they are forked."""
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['helpers.preload'])
+    folders = [str(ROOT), str(ROOT / 'tests'), os.environ.get('PYTHONPATH', '')]
+    with patch.dict(os.environ, PYTHONPATH=os.pathsep.join(folders)):
+        forkserver.ensure_running()
+    return context
 
 
 def _run(function: Callable, args: tuple, output: Path, environ: dict[str, str]) -> None:

@@ -1,6 +1,5 @@
 """What tests start trainings with, and what they ask of them."""
 
-import os
 import re
 import subprocess
 import sys
@@ -18,7 +17,6 @@ def start(*command):
     return subprocess.Popen(
         [sys.executable, *map(str, command)],
         cwd=ROOT,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -34,7 +34,7 @@ def train(run, env, root, work_dir, **options):
     options = [f'{key}={value}' for key, value in options.items()]
     options += [f'{loader}.data_root={root}' for loader in LOADERS]
     command = ('tools/train.py', path_of('lesa-resnet50'), '--work-dir', work_dir)
-    out = run(*command, '--cfg-options', *options, **env, OMP_NUM_THREADS='1')
+    out = run(*command, '--cfg-options', *options, **env)
     log = next(work_dir.glob('*/vis_data/scalars.json')).read_text()
     entries = [entry for entry in map(json.loads, log.splitlines()) if 'loss' not in entry]
     assert len(re.findall('Saving checkpoint', out)) == len(entries)

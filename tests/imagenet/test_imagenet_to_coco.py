@@ -28,7 +28,7 @@ EPOCHS, ITERATIONS = 2, 4
 def env(pretrain_env):
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
-        return {'PORT': str(probe.getsockname()[1]), 'OMP_NUM_THREADS': '1', **pretrain_env}
+        return {'PORT': str(probe.getsockname()[1]), **pretrain_env}
 
 
 @pytest.fixture
@@ -113,10 +113,7 @@ def test_from_imagenet_to_a_detector(name, small_config, run, env, tmp_path):
     data += [f'val_evaluator.ann_file={root}/annotations/val.json']
     data += ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1']
     data += ['default_hooks.logger.interval=1']
-    out = run(
-        *('tools/train.py', config, '--work-dir', tmp_path / 'detector', '--cfg-options', *data),
-        OMP_NUM_THREADS='1',
-    )
+    out = run('tools/train.py', config, '--work-dir', tmp_path / 'detector', '--cfg-options', *data)
     assert f'load backbone. in model from: {checkpoint}' in out
     assert len(losses_of(tmp_path / 'detector')) == 1
     assert 'coco/bbox_mAP' in read_scalars(tmp_path / 'detector')[-1]

@@ -34,9 +34,8 @@ def test_two_processes_train_and_test_as_one(run, tmp_path):
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = str(probe.getsockname()[1])
-    env = {'PORT': port, 'OMP_NUM_THREADS': '1'}
     train = ('--cfg-options', *FEW, 'default_hooks.logger.interval=1', *data)
-    out = run('tools/dist_train.sh', CONFIG, 2, '--work-dir', tmp_path / 'two', *train, **env)
+    out = run('tools/dist_train.sh', CONFIG, 2, '--work-dir', tmp_path / 'two', *train, PORT=port)
     assert 'Distributed training: True' in out and 'GPU number: 2' in out
     log = next((tmp_path / 'two').glob('*/vis_data/scalars.json')).read_text().splitlines()
     losses = [entry['loss'] for entry in map(json.loads, log) if 'loss' in entry]
@@ -48,5 +47,5 @@ def test_two_processes_train_and_test_as_one(run, tmp_path):
     for processes in (1, 2):
         work_dir = tmp_path / f'test{processes}'
         command = ('tools/dist_test.sh', CONFIG, checkpoint, processes, '--work-dir', work_dir)
-        metrics.append(printed_metrics(run(*command, '--cfg-options', *data, **env)))
+        metrics.append(printed_metrics(run(*command, '--cfg-options', *data, PORT=port)))
     assert metrics[0] == metrics[1] and 'coco/bbox_mAP' in metrics[0]

@@ -78,8 +78,7 @@ def kill_in_epoch(epoch, work_dir, command):
 
 def test_killed_run_continues_exactly(run, options, tmp_path):
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-    env = {'OMP_NUM_THREADS': '1'}
-    run('tools/train.py', CONFIG, '--work-dir', whole, *options, **env)
+    run('tools/train.py', CONFIG, '--work-dir', whole, *options)
     expected = read_checkpoint(whole / f'epoch_{EPOCHS}.pth')
 
     seed = f'randomness.seed={expected["meta"]["seed"]}'
@@ -89,7 +88,7 @@ def test_killed_run_continues_exactly(run, options, tmp_path):
     assert 2 <= len(killed) < ITERATIONS
 
     # The seed is not named again: the checkpoint has it.
-    out = run('tools/train.py', CONFIG, '--work-dir', parts, '--resume', *options, **env)
+    out = run('tools/train.py', CONFIG, '--work-dir', parts, '--resume', *options)
     assert f'resumed epoch: 1, iter: {ITERATIONS}' in out
     assert logged(parts) == logged(whole)
     assert len([entry for entry in logged(parts) if 'loss' in entry]) == EPOCHS * ITERATIONS
@@ -102,7 +101,7 @@ def test_two_machines_train_and_one_continues_exactly(run, options, tmp_path):
     """Two processes, first as two machines of one each, after the first epoch as one of two."""
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
-        env = {'PORT': str(probe.getsockname()[1]), 'OMP_NUM_THREADS': '1'}
+        port = str(probe.getsockname()[1])
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
     options = [
         '--auto-scale-lr',
@@ -113,7 +112,7 @@ def test_two_machines_train_and_one_continues_exactly(run, options, tmp_path):
 
     def run_node(rank):
         command = ('tools/dist_train.sh', CONFIG, 1, '--work-dir', whole, *options)
-        return run(*command, NNODES='2', NODE_RANK=str(rank), **env)
+        return run(*command, NNODES='2', NODE_RANK=str(rank), PORT=port)
 
     with ThreadPoolExecutor(2) as nodes:
         out, _ = nodes.map(run_node, (0, 1))
@@ -123,7 +122,7 @@ def test_two_machines_train_and_one_continues_exactly(run, options, tmp_path):
     assert logged(whole)[0]['lr'] == pytest.approx(0.01 * 0.0005)
 
     checkpoint = ('--resume', whole / 'epoch_1.pth')
-    run('tools/dist_train.sh', CONFIG, 2, '--work-dir', parts, *checkpoint, *options, **env)
+    run('tools/dist_train.sh', CONFIG, 2, '--work-dir', parts, *checkpoint, *options, PORT=port)
     assert logged(parts) == [e for e in logged(whole) if e.get('epoch', e['step']) > 1]
     assert len([entry for entry in logged(parts) if 'loss' in entry]) == 2 * ITERATIONS // 2
     expected, resumed = (

@@ -73,7 +73,7 @@ def interrupt(command, number, sign, processes, log):
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = str(probe.getsockname()[1])
-    env = {**os.environ, 'PATH': path, 'OMP_NUM_THREADS': '1', 'PORT': port}
+    env = {**os.environ, 'PATH': path, 'PORT': port}
     with log.open('w') as out:
         process = subprocess.Popen(
             list(map(str, command)), cwd=ROOT, env=env, stdout=out, stderr=out,

@@ -55,22 +55,22 @@ def options(coco):
 
 
 @pytest.fixture
-def env():
+def port():
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
-        return {'PORT': str(probe.getsockname()[1]), 'OMP_NUM_THREADS': '1'}
+        return str(probe.getsockname()[1])
 
 
-def test_train_evaluate_and_submit(coco, options, env, run, tmp_path):
+def test_train_evaluate_and_submit(coco, options, port, run, tmp_path):
     train = tmp_path / 'train'
-    run('tools/train.py', CONFIG, '--work-dir', train, *options, **env)
+    run('tools/train.py', CONFIG, '--work-dir', train, *options)
     assert 'coco/segm_mAP' in read_scalars(train)[-1]
 
     config, checkpoint = next(train.glob('*.py')), train / 'epoch_1.pth'
     submitted = []
     for gpus in (1, 2):
         command = ['tools/test_dev.py', config, checkpoint, '--gpus', gpus, '--algorithm', 'lesa']
-        out = run(*command, '--work-dir', tmp_path / f'test{gpus}', **env)
+        out = run(*command, '--work-dir', tmp_path / f'test{gpus}', PORT=port)
         archives = sorted((tmp_path / f'test{gpus}').rglob('*.zip'))
         assert len(archives) == 2 and all(f'ready: {path}: ' in out for path in archives)
         for path in archives:
@@ -84,19 +84,19 @@ def test_train_evaluate_and_submit(coco, options, env, run, tmp_path):
         assert len(images.loadRes(results).getImgIds()) == 5
 
     few = ('--cfg-options', 'test_dataloader.dataset.indices=4')
-    out = run(*command[:3], *few, '--work-dir', tmp_path / 'few', succeeds=False, **env)
+    out = run(*command[:3], *few, '--work-dir', tmp_path / 'few', succeeds=False, PORT=port)
     assert '1 images were not tested: image ' in out and 'ready: ' not in out
 
 
-def test_unreadable_image_stops_or_is_replaced(coco, options, env, run, tmp_path):
+def test_unreadable_image_stops_or_is_replaced(coco, options, run, tmp_path):
     image = sorted((coco / 'train2017').iterdir())[0]
     image.write_bytes(image.read_bytes()[:-20])
     command = ('tools/train.py', CONFIG, '--work-dir', tmp_path / 'train', *options)
-    out = run(*command, succeeds=False, **env)
+    out = run(*command, succeeds=False)
     assert f'error: {image} cannot be read: ' in out and 'Traceback' not in out
 
     twice = ('train_cfg.max_epochs=2', 'train_dataloader.dataset.skip_unreadable=True')
-    out = run(*command, *twice, **env)
+    out = run(*command, *twice)
     replaced = [line for line in out.splitlines() if str(image) in line]
     assert len(replaced) == 1 and '1 of 12 images so far' in replaced[0]
     assert read_scalars(tmp_path / 'train')[-1]['step'] == 2

@@ -1,0 +1,13 @@
+"""What most programs of the tests begin with, done in the process that they are forked from."""
+
+import matplotlib.figure  # noqa: F401
+import mmdet.apis  # noqa: F401
+import pycocotools.coco  # noqa: F401
+from mmengine.config import Config
+
+import lesa_mmdet  # noqa: F401
+
+import helpers.quick_configs  # noqa: F401
+from helpers.paths import DEMO
+
+Config.fromfile(DEMO)
