@@ -55,8 +55,9 @@ def test_lesa_learns_shapes(pretrain_env, run, tmp_path):
 
 @pytest.mark.slow
 def test_lesa_learns_real_images_by_heart(coco_root, pretrain_env, run, tmp_path):
-    """Two minutes; for all operators, and more crops: docs/crops.md."""
-    cut_crops(find_train_and_val(coco_root), tmp_path / 'crops', classes=12, max_per_class=12)
-    options = {'train_cfg.max_epochs': 28}
+    """Some of them; for all operators, and more crops: docs/crops.md."""
+    cut_crops(find_train_and_val(coco_root), tmp_path / 'crops', classes=12, max_per_class=8)
+    last = {'train_cfg.val_interval': 28, 'default_hooks.checkpoint.interval': 28}
+    options = {'train_cfg.max_epochs': 28, **last}
     of_train, _ = train(run, pretrain_env, tmp_path / 'crops', tmp_path / 'run', **options)
     assert of_train[-1] > 90
