@@ -1,7 +1,10 @@
 import pytest
 import torch
 
-from lesa_mmdet.attention.support import INTERPRETED
+from lesa_mmdet.attention.support import HAS_TRITON, INTERPRETED
+
+if HAS_TRITON and INTERPRETED:
+    import helpers.quick_triton  # noqa: F401
 
 
 @pytest.fixture(
