@@ -132,18 +132,21 @@ class TestGolden:
         # One number each for every parameter of the authors', laid out as ours.
         norms = dict(zip(case.info['shapes'], case['grad_norms'].double()))
         shapes = {key: torch.empty(shape) for key, shape in case.info['shapes'].items()}
-        expected = {key: norms[theirs] for theirs in norms for key in renamed(theirs, shapes)}
+        expected = {key: norms[theirs] for key, theirs in official_names(shapes).items()}
         gradients = {name: p.grad.norm() for name, p in backbone.named_parameters()}
         assert gradients.keys() == expected.keys()
         for name, norm in gradients.items():
             torch.testing.assert_close(norm, expected[name], rtol=1e-5, atol=0, msg=name)
 
 
-def renamed(key, shapes):
-    """What the parameter of a name is called after conversion, told by a value of its own."""
-    marked = {name: torch.zeros_like(value) for name, value in shapes.items()}
-    marked[key] = torch.ones_like(marked[key])
-    return [name for name, value in convert_official(marked).items() if value.any()]
+def official_names(shapes):
+    """What each converted parameter is called by the authors, told by a value of its own."""
+    marked = {name: torch.full_like(x, number) for number, (name, x) in enumerate(shapes.items())}
+    names = {}
+    for key, value in convert_official(marked).items():
+        (number,) = value.unique()
+        names[key] = list(shapes)[int(number)]
+    return names
 
 
 @pytest.mark.parametrize(
