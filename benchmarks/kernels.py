@@ -43,6 +43,8 @@ CHANNELS = {
     'float32': ('16/32', '64/128', '32'),
 }
 NEIGHBORS = 7  # along each axis, as in ELSA-Swin
+# Matrix units of compute capability 9, of 10, and of all others, by what multiplies in them.
+UNITS = {'wgmma': 'HGMMA', 'tcgen05': 'UTCHMMA', 'mma': 'HMMA'}
 TOOLS = Path(triton.__file__).parent / 'backends' / 'nvidia' / 'bin'
 
 
@@ -125,7 +127,7 @@ def examine(name: str, compiled, options: dict) -> dict:
         registers=int(re.search(r'REG:(\d+)', usage)[1]),
         stack=int(re.search(r'STACK:(\d+)', usage)[1]),
         shared=compiled.metadata.shared,
-        units='wgmma' if products else 'mma' if any('HMMA' in line for line in loop) else 'none',
+        units=next((name for name, code in UNITS.items() if any(code in x for x in loop)), 'none'),
         serialized=products > 0 and waits >= products,
         wide_reads=any(re.search(r'LDG(STS)?\..*128', line) for line in loop),
         instructions=round(len(loop) * threads / (options['M'] * pairs), 2),

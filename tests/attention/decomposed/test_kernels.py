@@ -46,7 +46,7 @@ def assert_fits(record):
     assert record['wide_reads'], record
     assert not record['serialized'], record  # Hopper's products run while a thread goes on
     multiplies = record['dtype'] != 'float32' and '/' in record['channels']
-    units = 'wgmma' if record['capability'] == '9.0' else 'mma'
+    units = {'9.0': 'wgmma', '10.0': 'tcgen05'}.get(record['capability'], 'mma')
     assert record['units'] == (units if multiplies else 'none'), record
 
 
