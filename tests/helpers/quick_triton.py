@@ -15,7 +15,7 @@ def any_builtin(package):
 
 
 def patch_builtins_once(package, *args):
-    """Of kernels' helpers, each call looks for functions to replace, which the kernel's has done."""
+    """Each helper of a kernel would look for functions to replace, which the kernel has done."""
     name = any_builtin(package)
     if name and is_builtin(getattr(package, name)):
         patch_builtins(package, *args)

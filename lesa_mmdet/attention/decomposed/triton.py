@@ -214,7 +214,7 @@ WITH_TCGEN05 = {
         48: Blocks(64, 64),
         96: Blocks(64, 64, stages=2),
         192: Blocks(128, 64, warps=8, stages=2),
-        256: Blocks(32, 64, stages=2),
+        256: Blocks(64, 32, stages=2),  # of 32 queries these units take none
     },
     'backward_keys': {96: Blocks(64, 64), 256: Blocks(64, 64, stages=2)},
 }
