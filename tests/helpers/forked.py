@@ -62,6 +62,9 @@ def _start_server() -> BaseContext:
 def _run(function: Callable, args: tuple, output: Path, environ: dict[str, str]) -> None:
     import torch
 
+    from helpers.preload import PATH
+
+    sys.path[:] = PATH
     torch.set_num_threads(1)  # pools of threads do not survive a fork
     os.environ.clear()
     os.environ.update(environ)
@@ -70,7 +73,6 @@ def _run(function: Callable, args: tuple, output: Path, environ: dict[str, str])
             os.dup2(file.fileno(), number)
     # Line by line, as in a terminal: what is printed last comes last.
     sys.stdout, sys.stderr = (open(number, 'w', 1, closefd=False) for number in (1, 2))
-    sys.path.insert(0, str(ROOT / 'tests'))
     code = 0
     try:
         function(*args)

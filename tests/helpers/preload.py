@@ -1,5 +1,7 @@
 """What most programs of the tests begin with, done in the process that they are forked from."""
 
+import sys
+
 import matplotlib.figure  # noqa: F401
 import mmdet.apis  # noqa: F401
 import pycocotools.coco  # noqa: F401
@@ -10,4 +12,5 @@ import lesa_mmdet  # noqa: F401
 import helpers.quick_configs  # noqa: F401
 from helpers.paths import DEMO
 
+PATH = sys.path.copy()  # which a test's process may have changed for itself
 Config.fromfile(DEMO)
