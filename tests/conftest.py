@@ -14,8 +14,10 @@ import helpers.quick_configs  # noqa: F401
 from helpers.forked import execute, run_forked
 from helpers.paths import COCO_ROOT, ROOT
 
-# Small models: threads would wait for each other. Programs that tests start inherit it.
+# What programs that tests start inherit. Of small models, threads would wait for each other.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+STUBS = str(ROOT / 'tests' / 'stubs')
+os.environ['PYTHONPATH'] = os.pathsep.join([STUBS, *filter(None, [os.environ.get('PYTHONPATH')])])
 if not torch.cuda.is_available():
     os.environ.setdefault('TRITON_INTERPRET', '1')  # read once, while the package is imported
 
@@ -66,7 +68,7 @@ def pretrain_env(tmp_path_factory):
     site = tmp_path_factory.mktemp('site')
     (site / 'sitecustomize.py').write_text(IMPORT_TORCHVISION)
     exec(IMPORT_TORCHVISION, globals())  # torch forgets what is declared when the library goes
-    yield dict(PYTHONPATH=f'{site}{os.pathsep}{PRETRAIN_ROOT}')
+    yield dict(PYTHONPATH=os.pathsep.join([str(site), STUBS, str(PRETRAIN_ROOT)]))
     sys.path[:] = path
 
 

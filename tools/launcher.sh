@@ -13,12 +13,15 @@ need() {
 
 # Text of mmdet's own script of a launcher's name.
 mmdets_script() {
-  local find path
-  find='from lesa_mmdet.engine.launch import find_tool; import sys; print(find_tool(sys.argv[1]))'
-  # Only the last line is ours: what Python imports may print, too.
-  path=$(PYTHONPATH="$(dirname "$0")/..:${PYTHONPATH:-}" python -c "$find" "$(basename "$0")" | tail -n 1) ||
-    { echo 'error: python cannot import lesa_mmdet: is its environment activated?' >&2; exit 1; }
-  cat "$path"
+  local find folder script
+  find='from importlib.util import find_spec; print(*find_spec("mmdet").submodule_search_locations)'
+  # Only the last line is ours: what Python imports on its own may print, too.
+  folder=$(python -c "$find" 2>/dev/null | tail -n 1) ||
+    { echo 'error: python has no mmdet: is its environment activated?' >&2; exit 1; }
+  script=$folder/.mim/tools/$(basename "$0")
+  [[ -f $script ]] ||
+    { echo "error: mmdet has no $script: install it as a package (pip install mmdet)" >&2; exit 1; }
+  cat "$script"
 }
 
 # Start mmdet's dist_*.sh of a launcher's name, NUMBER being the argument GPUS: dist NUMBER "$@"

@@ -6,6 +6,7 @@ import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.multiprocessing import start_processes
 
 from lesa_mmdet.attention import attend, flattened_scales, relative_logits, similarity_scales
 from lesa_mmdet.attention.decomposed.reference import (
@@ -13,6 +14,8 @@ from lesa_mmdet.attention.decomposed.reference import (
     attend_normalized,
     similarity_terms,
 )
+
+from helpers.forked import start_server
 
 HEADS = 2
 
@@ -179,7 +182,8 @@ def test_synchronized_statistics_are_those_of_the_joint_batch(tmp_path, make_map
 
     # None or one image in the first process, the others in the second.
     torch.save((state, [x.detach() for x in maps], first), tmp_path / 'inputs.pt')
-    torch.multiprocessing.spawn(synchronize, (2, tmp_path, position), nprocs=2)
+    start_server()
+    start_processes(synchronize, (2, tmp_path, position), nprocs=2, start_method='forkserver')
     parts = [torch.load(tmp_path / f'{rank}.pt') for rank in range(2)]
     for part in parts:
         torch.testing.assert_close(part['scales'], scales.detach())

@@ -20,7 +20,7 @@ if sys.argv[1] == '-c':
     if 'NO_MMDET' in os.environ:
         sys.exit('ModuleNotFoundError')
     [folder] = find_spec('mmdet').submodule_search_locations
-    print(folder, '.mim', 'tools', sys.argv[3], sep='/')
+    print(os.environ.get('MMDET', folder))
     sys.exit()
 json.dump([os.getpid(), *sys.argv[1:]], open(os.environ['NOTE'], 'w'))
 """
@@ -101,4 +101,10 @@ def test_signals_reach_what_is_started(name, launch):
 def test_python_without_the_package(launch):
     process, out, started = launch('dist_train.sh', 'config.py', '2', NO_MMDET='1')
     assert process.returncode == 1 and started is None
-    assert 'error: python cannot import lesa_mmdet' in out.splitlines()[-1]
+    assert out == 'error: python has no mmdet: is its environment activated?\n'
+
+
+def test_mmdet_without_its_tools(launch, tmp_path):
+    process, out, started = launch('dist_train.sh', 'config.py', '2', MMDET=str(tmp_path))
+    assert process.returncode == 1 and started is None
+    assert out.startswith(f'error: mmdet has no {tmp_path}/.mim/tools/dist_train.sh: install it')

@@ -30,7 +30,7 @@ def run_forked(
     Returns:
         int | None: Exit code; ``None`` if it was killed.
     """
-    process = _start_server().Process(target=_run, args=(function, args, output, dict(os.environ)))
+    process = start_server().Process(target=_run, args=(function, args, output, dict(os.environ)))
     process.start()
     process.join(timeout)
     code = process.exitcode
@@ -49,7 +49,7 @@ def execute(command: Sequence[str]) -> None:
 
 
 @cache
-def _start_server() -> BaseContext:
+def start_server() -> BaseContext:
     """Start the process that has imported what programs need, and from which they are forked."""
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(['helpers.preload'])
