@@ -18,7 +18,7 @@ from helpers.training import start
 pytestmark = pytest.mark.slow
 
 CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
-EPOCHS, ITERATIONS = 3, 12
+EPOCHS, ITERATIONS = 3, 8
 
 
 @pytest.fixture(scope='module')

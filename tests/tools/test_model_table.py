@@ -13,6 +13,8 @@ from helpers.backbones import mmdet_scope  # noqa: F401
 from helpers.golden import golden_cases
 from helpers.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = sorted(path for path in ROOT.glob('configs/*/*.py') if path.parent.name != '_base_')
 DETECTORS = [path for path in CONFIGS if path.parent.name not in ('imagenet', 'crops')]
 RESULTS = {  # the paper's Tables 3 and 4

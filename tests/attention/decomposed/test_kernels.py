@@ -52,8 +52,9 @@ def assert_fits(record):
 
 @pytest.mark.slow
 def test_every_entry_of_the_tables_fits_every_gpu(compiled):
-    records = compiled('--capability', *GPUS, '--dtype', 'bfloat16')
-    assert len(records) == len(GPUS) * 5 * 3
+    gpus = ('8.0', '9.0', '10.0')  # 8.9 has the entries of 8.0
+    records = compiled('--capability', *gpus, '--dtype', 'bfloat16')
+    assert len(records) == len(gpus) * 5 * 3
     for record in records:
         assert_fits(record)
         if record['capability'] == '9.0' and record['channels'] in INSTRUCTIONS:
@@ -83,7 +84,7 @@ def test_kernels_without_matrix_units_fit_a_gpu(compiled):
 
 
 def test_sizes_that_tiles_do_not_divide(compiled):
-    args = ('--capability', '9.0', '--dtype', 'float16', '--channels', '16/32')
+    args = ('--capability', '8.9', '--dtype', 'float16', '--channels', '16/32')
     for record in compiled(*args, '--size', '25', '42'):
         assert_fits(record)
 
