@@ -53,7 +53,11 @@ def make(checkout):
     """Call make; its exit code and what it said."""
 
     def call(*arguments, **env):
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(('MAKE', 'MFLAGS'))}
+        clean = {
+            name: value
+            for name, value in os.environ.items()  # without those of a make around the tests
+            if name not in ('PYTHON', 'STACK', 'VENV') and not name.startswith(('MAKE', 'MFLAGS'))
+        }
         result = subprocess.run(
             ['make', *map(str, arguments)],
             cwd=checkout,

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 
+import mmdet
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -123,6 +124,7 @@ def test_results_are_the_papers(rows):
     }
 
 
+@pytest.mark.skipif(mmdet.__version__ != '3.3.0', reason='the documents count those of mmdet 3.3.0')
 def test_documents_are_current(tool, all_rows):
     for path, text in tool.render_documents(all_rows).items():
         assert len(text.splitlines()) > 20
