@@ -46,7 +46,7 @@ def test_refused_or_harmless(tmp_path):
         text=True,
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    outcomes = json.loads(result.stdout)
+    outcomes = json.loads(result.stdout.splitlines()[-1])  # what mmdet is made of may print, too
     counts = Counter(outcomes.values())
     print(counts)
     harmless = {'refused', 'unreadable', 'read', 'read, useless'}
