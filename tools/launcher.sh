@@ -11,7 +11,8 @@ need() {
   [[ $# -gt $1 ]] || refuse "$(basename "$0") needs $1 arguments, and got $(($# - 1))"
 }
 
-# Text of mmdet's own script of a launcher's name.
+# Text of mmdet's own script of a launcher's name. It lies where lesa_mmdet.engine.launch.find_tool
+# looks, too, which would first import all of mmdet, for seconds.
 mmdets_script() {
   local find folder script
   find='from importlib.util import find_spec; print(*find_spec("mmdet").submodule_search_locations)'

@@ -2,7 +2,7 @@
 
 import torch
 
-from lesa_mmdet import LESA, LESA_WRN, AugmentedAttention, LESA_ResNet, SelfAttention
+from lesa_mmdet import ELSA, LESA, LESA_WRN, AugmentedAttention, LESA_ResNet, SelfAttention
 
 from helpers.bad_input import Case
 
@@ -180,5 +180,10 @@ CASES = [
         'an attention backend that does not exist',
         r"ValueError: attention backend 'tritn' is unknown; available: auto, ",
         lambda place: LESA(32, 32, feat_size=(4, 4), backend='tritn'),
+    ),
+    Case(
+        'a backend that neighbourhoods do not have',
+        r"ValueError: attention backend 'chunked' is unknown; available: auto, reference, shifted",
+        lambda place: ELSA(32, 32, backend='chunked'),
     ),
 ]
