@@ -92,15 +92,16 @@ def coco_root():
 def run(tmp_path_factory):
     """Run a command of the repository as a user would; fails with its output.
 
-    Python programs without an environment of their own run in a process forked with mmdet imported.
+    Python programs run in a process forked with mmdet imported, by default those without an
+    environment of their own: that comes too late for what is imported.
     """
 
-    def run_command(*command, succeeds=True, **env):
+    def run_command(*command, succeeds=True, forked=None, **env):
         command = [str(part) for part in command]
         is_program = command[0].endswith('.py')
-        if is_program and not env:
+        if is_program and (not env if forked is None else forked):
             output = tmp_path_factory.mktemp('run') / 'output.txt'
-            code = run_forked(execute, command, output=output)
+            code = run_forked(execute, command, env, output=output)
             printed = output.read_text()
         else:
             command = [sys.executable] * is_program + command

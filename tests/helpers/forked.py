@@ -5,7 +5,7 @@ import os
 import runpy
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
@@ -40,9 +40,15 @@ def run_forked(
     return code
 
 
-def execute(command: Sequence[str]) -> None:
-    """Do in this process what ``python COMMAND`` does in the repository."""
+def execute(command: Sequence[str], env: Mapping[str, str] = {}) -> None:
+    """Do in this process what ``python COMMAND`` does in the repository, with this environment."""
     os.chdir(ROOT)
+    os.environ.update(env)
+    folders = [Path(folder) for folder in env.get('PYTHONPATH', '').split(os.pathsep) if folder]
+    sys.path += map(str, folders)
+    for site in (folder / 'sitecustomize.py' for folder in folders):
+        if site.is_file():
+            exec(site.read_text(), globals())  # what it makes stays
     sys.argv = list(command)
     sys.path.insert(0, str((ROOT / command[0]).parent))
     runpy.run_path(str(ROOT / command[0]), run_name='__main__')

@@ -16,6 +16,18 @@ def mmpretrain_scope(pretrain_env):
 
 
 @pytest.fixture
+def run(run, pretrain_env):
+    """Run a command of the repository where mmpretrain can be imported, unless the test says no."""
+
+    def run_command(*command, **options):
+        if 'PYTHONPATH' in options:
+            return run(*command, **options)
+        return run(*command, **{**pretrain_env, 'forked': True, **options})
+
+    return run_command
+
+
+@pytest.fixture
 def without_mmpretrain(pretrain_env):
     """Environment variables of processes that cannot import mmpretrain."""
     import mmpretrain

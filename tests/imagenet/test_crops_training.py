@@ -29,12 +29,12 @@ def test_configs_differ_in_the_operator_alone(name):
     assert cfg.to_dict() == base.to_dict()
 
 
-def train(run, env, root, work_dir, **options):
+def train(run, root, work_dir, **options):
     """Train the LESA config. Returns the accuracies on train and val crops by epoch."""
     options = [f'{key}={value}' for key, value in options.items()]
     options += [f'{loader}.data_root={root}' for loader in LOADERS]
     command = ('tools/train.py', path_of('lesa-resnet50'), '--work-dir', work_dir)
-    out = run(*command, '--cfg-options', *options, **env)
+    out = run(*command, '--cfg-options', *options)
     log = next(work_dir.glob('*/vis_data/scalars.json')).read_text()
     entries = [entry for entry in map(json.loads, log.splitlines()) if 'loss' not in entry]
     assert len(re.findall('Saving checkpoint', out)) == len(entries)
@@ -42,22 +42,22 @@ def train(run, env, root, work_dir, **options):
 
 
 @pytest.mark.slow
-def test_lesa_learns_shapes(pretrain_env, run, tmp_path):
+def test_lesa_learns_shapes(run, tmp_path):
     root = generate(tmp_path / 'shapes', num_train=40, num_val=10)
     splits = {s: (root / 'annotations' / f'{s}.json', root / s) for s in ('train', 'val')}
     cut_crops(splits, tmp_path / 'crops', classes=6, max_per_class=12)
     options = {'model.head.num_classes': 6, 'train_cfg.max_epochs': 8}
-    of_train, of_val = train(run, pretrain_env, tmp_path / 'crops', tmp_path / 'run', **options)
+    of_train, of_val = train(run, tmp_path / 'crops', tmp_path / 'run', **options)
     chance = 100 / 6
     assert of_train[0] < of_train[-1] and of_train[-1] > 3 * chance
     assert of_val[-1] > 1.5 * chance  # both splits have the same labels
 
 
 @pytest.mark.slow
-def test_lesa_learns_real_images_by_heart(coco_root, pretrain_env, run, tmp_path):
+def test_lesa_learns_real_images_by_heart(coco_root, run, tmp_path):
     """Some of them; for all operators, and more crops: docs/crops.md."""
     cut_crops(find_train_and_val(coco_root), tmp_path / 'crops', classes=12, max_per_class=8)
     last = {'train_cfg.val_interval': 28, 'default_hooks.checkpoint.interval': 28}
     options = {'train_cfg.max_epochs': 28, **last}
-    of_train, _ = train(run, pretrain_env, tmp_path / 'crops', tmp_path / 'run', **options)
+    of_train, _ = train(run, tmp_path / 'crops', tmp_path / 'run', **options)
     assert of_train[-1] > 90

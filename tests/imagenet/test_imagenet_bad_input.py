@@ -109,10 +109,10 @@ def test_data_sets_of_another_kind(images):
 
 
 @pytest.mark.parametrize('tool, rest', [('train', ()), ('test', ('gone.pth',))])
-def test_tools_end_with_one_line(tool, rest, run, pretrain_env, tmp_path):
+def test_tools_end_with_one_line(tool, rest, run, tmp_path):
     root = ('--cfg-options', *(f'{kind}_dataloader.dataset.data_root=gone' for kind in SPLITS))
     command = (f'tools/{tool}.py', CONFIG, *rest, '--work-dir', tmp_path / 'work', *root)
-    out = run(*command, succeeds=False, **pretrain_env)
+    out = run(*command, succeeds=False)
     kind = {'train': ('train', 'train'), 'test': ('test', 'val')}[tool]
     assert out.splitlines()[-1].startswith(
         f'error: image folder of {kind[0]}_dataloader: gone/{kind[1]} does not exist in {ROOT}; '

@@ -25,10 +25,10 @@ EPOCHS, ITERATIONS = 2, 4
 
 
 @pytest.fixture
-def env(pretrain_env):
+def port():
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
-        return {'PORT': str(probe.getsockname()[1]), **pretrain_env}
+        return str(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -52,38 +52,38 @@ def losses_of(work_dir):
     return losses
 
 
-def test_train_resume_and_test(small_config, run, env, tmp_path):
+def test_train_resume_and_test(small_config, run, tmp_path):
     config, whole, parts = small_config('lesa-resnet50'), tmp_path / 'whole', tmp_path / 'parts'
     command = ('tools/train.py', config, '--auto-scale-lr', '--work-dir')
-    out = run(*command, whole, '--cfg-options', 'randomness.seed=1', **env)
+    out = run(*command, whole, '--cfg-options', 'randomness.seed=1')
     assert f'Scaling the original LR by {6 / 128}' in out
     assert len(losses_of(whole)) == EPOCHS * ITERATIONS
-    out = run(*command, parts, '--resume', whole / 'epoch_1.pth', **env)
+    out = run(*command, parts, '--resume', whole / 'epoch_1.pth')
     assert f'resumed epoch: 1, iter: {ITERATIONS}' in out
     assert losses_of(parts) == losses_of(whole)[ITERATIONS:]
 
     checkpoint = whole / f'epoch_{EPOCHS}.pth'
-    run('tools/test.py', config, checkpoint, '--work-dir', tmp_path / 'test', **env)
+    run('tools/test.py', config, checkpoint, '--work-dir', tmp_path / 'test')
     tested = json.loads(next((tmp_path / 'test').glob('*/*.json')).read_text())
     trained = [entry for entry in read_scalars(whole) if 'accuracy/top1' in entry][-1]
     assert tested['accuracy/top1'] == trained['accuracy/top1']
 
     # A file of other names says so, rather than evaluating random weights.
     other = small_config('sa-resnet50')
-    out = run('tools/test.py', other, checkpoint, succeeds=False, **env)
+    out = run('tools/test.py', other, checkpoint, succeeds=False)
     assert 'it looks like one of LESA with flattened positions, not of self-attention' in out
 
 
-def test_amp_is_mmpretrains(small_config, run, env, tmp_path):
+def test_amp_is_mmpretrains(small_config, run, tmp_path):
     command = ('tools/train.py', small_config('lesa-resnet50'), '--work-dir', tmp_path, '--amp')
-    out = run(*command, succeeds=torch.cuda.is_available(), **env)
+    out = run(*command, succeeds=torch.cuda.is_available())
     if not torch.cuda.is_available():
         assert 'is only available training on gpu' in out
 
 
-def test_two_processes_train_and_test(small_config, run, env, tmp_path):
+def test_two_processes_train_and_test(small_config, run, port, tmp_path):
     config = small_config('lesa-resnet50-decomposed')
-    out = run('tools/dist_train.sh', config, 2, '--work-dir', tmp_path / 'two', **env)
+    out = run('tools/dist_train.sh', config, 2, '--work-dir', tmp_path / 'two', PORT=port)
     assert 'GPU number: 2' in out
     assert len(losses_of(tmp_path / 'two')) == EPOCHS * ITERATIONS // 2
     trained = [entry for entry in read_scalars(tmp_path / 'two') if 'accuracy/top1' in entry][-1]
@@ -91,14 +91,14 @@ def test_two_processes_train_and_test(small_config, run, env, tmp_path):
     for processes in (1, 2):
         work_dir = tmp_path / f'test{processes}'
         command = ('tools/dist_test.sh', config, checkpoint, processes, '--work-dir', work_dir)
-        tested = printed_metrics(run(*command, **env))
+        tested = printed_metrics(run(*command, PORT=port))
         assert tested['accuracy/top1'] == pytest.approx(trained['accuracy/top1'], abs=1e-4)
 
 
 @pytest.mark.parametrize('name', ['lesa-resnet50', 'lesa-resnet50-decomposed'])
-def test_from_imagenet_to_a_detector(name, small_config, run, env, tmp_path):
+def test_from_imagenet_to_a_detector(name, small_config, run, tmp_path):
     pretraining = small_config(name, param_scheduler=[])  # no warm-up: the weights have to move
-    run('tools/train.py', pretraining, '--work-dir', tmp_path / 'pretrain', **env)
+    run('tools/train.py', pretraining, '--work-dir', tmp_path / 'pretrain')
     checkpoint = tmp_path / 'pretrain' / f'epoch_{EPOCHS}.pth'
     init_cfg = dict(type='Pretrained', checkpoint=str(checkpoint), prefix='backbone.')
     config = tmp_path / 'detector.py'
