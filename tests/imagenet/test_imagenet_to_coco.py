@@ -88,9 +88,8 @@ def test_two_processes_train_and_test(small_config, run, port, tmp_path):
     assert len(losses_of(tmp_path / 'two')) == EPOCHS * ITERATIONS // 2
     trained = [entry for entry in read_scalars(tmp_path / 'two') if 'accuracy/top1' in entry][-1]
     checkpoint = tmp_path / 'two' / 'epoch_2.pth'
-    for processes in (1, 2):
-        work_dir = tmp_path / f'test{processes}'
-        command = ('tools/dist_test.sh', config, checkpoint, processes, '--work-dir', work_dir)
+    for tool, *processes in (['tools/test.py'], ['tools/dist_test.sh', 2]):
+        command = (tool, config, checkpoint, *processes, '--work-dir', tmp_path / 'test')
         tested = printed_metrics(run(*command, PORT=port))
         assert tested['accuracy/top1'] == pytest.approx(trained['accuracy/top1'], abs=1e-4)
 

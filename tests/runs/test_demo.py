@@ -44,8 +44,8 @@ def test_two_processes_train_and_test_as_one(run, tmp_path):
 
     checkpoint = tmp_path / 'two' / 'epoch_1.pth'
     metrics = []
-    for processes in (1, 2):
-        work_dir = tmp_path / f'test{processes}'
-        command = ('tools/dist_test.sh', CONFIG, checkpoint, processes, '--work-dir', work_dir)
-        metrics.append(printed_metrics(run(*command, '--cfg-options', *data, PORT=port)))
+    for tool, *processes in (['tools/test.py'], ['tools/dist_test.sh', 2]):
+        command = (tool, CONFIG, checkpoint, *processes, '--work-dir', tmp_path / 'test')
+        out = run(*command, '--cfg-options', *data, forked=True, PORT=port)
+        metrics.append(printed_metrics(out))
     assert metrics[0] == metrics[1] and 'coco/bbox_mAP' in metrics[0]

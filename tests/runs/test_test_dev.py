@@ -70,7 +70,8 @@ def test_train_evaluate_and_submit(coco, options, port, run, tmp_path):
     submitted = []
     for gpus in (1, 2):
         command = ['tools/test_dev.py', config, checkpoint, '--gpus', gpus, '--algorithm', 'lesa']
-        out = run(*command, '--work-dir', tmp_path / f'test{gpus}', PORT=port)
+        work_dir = ('--work-dir', tmp_path / f'test{gpus}')
+        out = run(*command, *work_dir, forked=True, PORT=port)
         archives = sorted((tmp_path / f'test{gpus}').rglob('*.zip'))
         assert len(archives) == 2 and all(f'ready: {path}: ' in out for path in archives)
         for path in archives:
@@ -84,7 +85,7 @@ def test_train_evaluate_and_submit(coco, options, port, run, tmp_path):
         assert len(images.loadRes(results).getImgIds()) == 5
 
     few = ('--cfg-options', 'test_dataloader.dataset.indices=4')
-    out = run(*command[:3], *few, '--work-dir', tmp_path / 'few', succeeds=False, PORT=port)
+    out = run(*command[:3], *few, '--work-dir', tmp_path / 'few', succeeds=False)
     assert '1 images were not tested: image ' in out and 'ready: ' not in out
 
 
