@@ -43,7 +43,8 @@ make() {
   fi
   of_folder=$(version_of "$folder/bin/python") || of_folder=
   if [[ $python || ! -e $folder/$ready ]]; then
-    version=$(version_of "${python:-python3}") || stop "PYTHON=${python:-python3} is no Python that runs"
+    version=$(version_of "${python:-python3}") ||
+      stop "PYTHON=${python:-python3} is no Python that runs: $("${python:-python3}" -V 2>&1 | sed 's|^.*: line [0-9]*: ||;q')"
     supports "$stack" "$version" || stop "PYTHON=${python:-python3} is Python $version:" \
       "OpenMMLab's stack (STACK=openmmlab) needs 3.10 to 3.12, OneDL's (STACK=onedl) 3.10 to 3.13"
     if [[ -e $folder/$ready && $version != "$of_folder" ]]; then
