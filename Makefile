@@ -9,14 +9,14 @@
 # STACK=onedl         OneDL's mmcv, mmengine and mmdet, in .venv-onedl; STACK=openmmlab: OpenMMLab's,
 #                     in .venv; without it, the one that this Python can have
 # VENV=/path          use that environment as it is
-# WORKERS=4           processes that run the tests; without it, 2
+# WORKERS=4           processes that run the tests; without it, 3: on two cores, one may wait
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := demo
 .PHONY: demo explore test docs setup setup-tests setup-docs clean
 
-WORKERS ?= 2
+WORKERS ?= 3
 
 ifeq ($(VENV),)
 STACK := $(or $(STACK),$(shell tools/environment.sh stack "$(PYTHON)"))

@@ -99,13 +99,13 @@ def run(tmp_path_factory):
     def run_command(*command, succeeds=True, forked=None, **env):
         command = [str(part) for part in command]
         is_program = command[0].endswith('.py')
+        path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
         if is_program and (not env if forked is None else forked):
             output = tmp_path_factory.mktemp('run') / 'output.txt'
-            code = run_forked(execute, command, env, output=output)
+            code = run_forked(execute, command, {'PATH': path, **env}, output=output)
             printed = output.read_text()
         else:
             command = [sys.executable] * is_program + command
-            path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
             result = subprocess.run(
                 command,
                 cwd=ROOT,

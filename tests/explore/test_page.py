@@ -1,6 +1,7 @@
 """The page in a browser: what is shown is what the models do at the position that was clicked."""
 
 import json
+import time
 import urllib.error
 import urllib.request
 
@@ -33,8 +34,8 @@ def shown(page, element):
 
 def wait_for(page, element, expected):
     """Wait until an element shows an image, but for what JPEG does to it."""
-    off = 'nothing'
-    for _ in range(100):
+    off, deadline = 'nothing', time.monotonic() + 60
+    while time.monotonic() < deadline:
         if page.locator(f'#{element} img').count():
             image = shown(page, element)
             if image.shape == expected.shape:
