@@ -1,9 +1,14 @@
 """The floor under attention's time: what its products, exponentials and memory traffic take alone.
 
-On a CPU all of it is measured on the machine at hand, and added: a core does one after the other.
+On a CPU all of it is measured on the machine at hand, each as often in a row as attention does it,
+and added: a core does one after the other. (Of single products one would measure the moments at
+which the machine is fastest, which no attention is done within.)
 On a GPU the exponential and the matrix units work side by side at speeds that are known, and the
 slower one is the floor.
 """
+
+import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -34,10 +39,13 @@ def floors(case: Case, seconds: float = 0.5) -> dict[str, dict[str, float]]:
         (d, block, positions),  # of the keys
         (block, positions, d),  # of the queries
     ]
-    blocks = heads * positions / block
-    forward_products = blocks * sum(_product_time(*shape, seconds) for shape in (logits, weighted))
-    backward_products = blocks * sum(_product_time(*shape, seconds) for shape in backward)
-    exponentials = blocks * _exponentials_time(block, positions, seconds)
+    blocks = heads * math.ceil(positions / block)
+    times = {
+        shape: _product_time(shape, blocks, seconds) for shape in {logits, weighted, *backward}
+    }
+    forward_products = sum(times[shape] for shape in (logits, weighted))
+    backward_products = sum(times[shape] for shape in backward)
+    exponentials = _exponentials_time(block, positions, blocks, seconds)
     # Read queries, keys, values, row and col and write the output; then read all and the output's
     # gradient and write five gradients.
     inputs = heads * positions * (2 * d + dv + 2 * case.size)
@@ -72,31 +80,35 @@ def _gpu_floors(case: Case) -> dict[str, dict[str, float]]:
     }
 
 
-def _product_time(rows: int, inner: int, cols: int, seconds: float) -> float:
-    """Of a product of float32 matrices in the faster of PyTorch's ways."""
+def _product_time(shape: tuple[int, int, int], count: int, seconds: float) -> float:
+    """Of some products of float32 matrices in the fastest of PyTorch's ways."""
+    rows, inner, cols = shape
     a, b = torch.randn(rows, inner), torch.randn(inner, cols)
     transposed = torch.randn(cols, inner)
     out = torch.empty(rows, cols)
     ways = [lambda: torch.mm(a, b, out=out), lambda: F.linear(a, transposed)]
     if chunked.ONEDNN:
         ways += [lambda: chunked._product(a, b), lambda: chunked._product(a, transposed.t())]
-    return min(_time(way, seconds) for way in ways)
+    return min(_time(way, count, seconds) for way in ways)
 
 
-def _exponentials_time(rows: int, cols: int, seconds: float) -> float:
-    """Of those of a block, which caches hold."""
+def _exponentials_time(rows: int, cols: int, count: int, seconds: float) -> float:
+    """Of those of some blocks, which caches hold."""
     logits = torch.empty(rows, cols).uniform_(-10, 0)
     out = torch.empty_like(logits)
-    return _time(lambda: torch.exp(logits, out=out), seconds)
+    return _time(lambda: torch.exp(logits, out=out), count, seconds)
 
 
 def _copy_time(seconds: float) -> float:
     """Seconds to read or write one float32 of a tensor larger than the caches."""
     source = torch.randn(1 << 25)
     target: Tensor = torch.empty_like(source)
-    return _time(lambda: target.copy_(source), seconds) / (2 * source.numel())
+    return _time(lambda: target.copy_(source), 1, seconds) / (2 * source.numel())
 
 
-def _time(step, seconds: float) -> float:
+def _time(step: Callable[[], object], count: int, seconds: float) -> float:
+    """Seconds that a step takes, so many times in a row; the fastest within ``seconds``."""
     timer = Timer('step()', globals=dict(step=step), num_threads=torch.get_num_threads())
-    return min(timer.blocked_autorange(min_run_time=seconds).times)
+    first = timer.timeit(count).mean
+    more = int(seconds / (count * first))
+    return count * min([first, *(timer.timeit(count).mean for _ in range(more))])

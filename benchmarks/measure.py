@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 import torch
+import torch._dynamo  # noqa: F401 (by every optimizer: not what is measured)
 from torch.utils.benchmark import Timer
 
 from lesa_mmdet.analysis.curves import PICTURES

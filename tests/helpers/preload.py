@@ -6,6 +6,7 @@ import sys
 import matplotlib.figure  # noqa: F401
 import mmdet.apis  # noqa: F401
 import pycocotools.coco  # noqa: F401
+import torch._dynamo  # noqa: F401 (by every optimizer)
 from mmengine.config import Config
 
 import lesa_mmdet  # noqa: F401
