@@ -2,6 +2,7 @@ import gc
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,14 @@ def run(tmp_path_factory):
         return printed
 
     return run_command
+
+
+@pytest.fixture
+def port():
+    """A free port, for the PORT of launchers."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return str(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import math
-import socket
 
 import pytest
 import torch
@@ -22,13 +21,6 @@ pytestmark = pytest.mark.slow
 
 DETECTOR = ROOT / 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
 EPOCHS, ITERATIONS = 2, 4
-
-
-@pytest.fixture
-def port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return str(probe.getsockname()[1])
 
 
 @pytest.fixture

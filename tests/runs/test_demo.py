@@ -2,7 +2,6 @@
 
 import json
 import math
-import socket
 
 import pytest
 
@@ -27,13 +26,10 @@ def test_demo_trains_evaluates_and_draws(run, tmp_path, shapes_of_the_demo):
         assert str(work_dir / name) in out
 
 
-def test_two_processes_train_and_test_as_one(run, tmp_path):
+def test_two_processes_train_and_test_as_one(run, port, tmp_path):
     root = generate(tmp_path / 'shapes', num_train=16, num_val=6)
     data = [f'{split}_dataloader.dataset.data_root={root}/' for split in ('train', 'val', 'test')]
     data += [f'{split}_evaluator.ann_file={root}/annotations/val.json' for split in ('val', 'test')]
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = str(probe.getsockname()[1])
     train = ('--cfg-options', *FEW, 'default_hooks.logger.interval=1', *data)
     out = run('tools/dist_train.sh', CONFIG, 2, '--work-dir', tmp_path / 'two', *train, PORT=port)
     assert 'Distributed training: True' in out and 'GPU number: 2' in out

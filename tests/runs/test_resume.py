@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -97,11 +96,8 @@ def test_killed_run_continues_exactly(run, options, tmp_path):
         assert_same(resumed[key], expected[key])
 
 
-def test_two_machines_train_and_one_continues_exactly(run, options, tmp_path):
+def test_two_machines_train_and_one_continues_exactly(run, options, port, tmp_path):
     """Two processes, first as two machines of one each, after the first epoch as one of two."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = str(probe.getsockname()[1])
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
     options = [
         '--auto-scale-lr',

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import zipfile
 
 import pytest
@@ -52,13 +51,6 @@ def options(coco):
         ]
     truth = coco / 'annotations' / 'instances_val2017.json'
     return [*options, f'val_evaluator.ann_file={truth}', f'test_evaluator.ann_file={truth}']
-
-
-@pytest.fixture
-def port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return str(probe.getsockname()[1])
 
 
 def test_train_evaluate_and_submit(coco, options, port, run, tmp_path):
