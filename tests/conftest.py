@@ -12,7 +12,7 @@ import torch
 from hypothesis import settings
 from mmengine.logging import MMLogger
 
-import helpers.quick_configs  # noqa: F401
+import helpers.quick_mmengine  # noqa: F401
 from helpers.forked import execute, run_forked
 from helpers.paths import COCO_ROOT, ROOT
 
