@@ -1,4 +1,3 @@
-import gc
 import importlib.util
 import os
 import signal
@@ -22,13 +21,6 @@ STUBS = str(ROOT / 'tests' / 'stubs')
 os.environ['PYTHONPATH'] = os.pathsep.join([STUBS, *filter(None, [os.environ.get('PYTHONPATH')])])
 if not torch.cuda.is_available():
     os.environ.setdefault('TRITON_INTERPRET', '1')  # read once, while the package is imported
-
-# mmengine collects garbage for every data set: spare it what was imported.
-import mmdet.apis  # noqa: E402, F401
-
-import lesa_mmdet  # noqa: E402, F401
-
-gc.freeze()
 
 settings.register_profile('untimed', deadline=None)  # machines may be busy
 settings.load_profile('untimed')

@@ -1,6 +1,5 @@
 """What most programs of the tests begin with, done in the process that they are forked from."""
 
-import gc
 import sys
 
 import matplotlib.figure  # noqa: F401
@@ -16,4 +15,3 @@ from helpers.paths import DEMO
 
 PATH = sys.path.copy()  # which a test's process may have changed for itself
 Config.fromfile(DEMO)
-gc.freeze()  # as in conftest.py
