@@ -54,11 +54,6 @@ def redumped(cfg, folder):
     return Config.fromfile(folder / 'dumped.py')
 
 
-def shapes_of(model):
-    """Shapes of all parameters and buffers, by name."""
-    return {key: value.shape for key, value in model.state_dict().items()}
-
-
 def dicts(node):
     """All dicts inside a config."""
     if isinstance(node, dict):
