@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Optional
 from unittest.mock import patch
@@ -30,14 +31,26 @@ def run_forked(
     Returns:
         int | None: Exit code; ``None`` if it was killed.
     """
-    process = start_server().Process(target=_run, args=(function, args, output, dict(os.environ)))
-    process.start()
+    process = start_forked(function, *args, output=output)
     process.join(timeout)
     code = process.exitcode
     if code is None:
         process.kill()
         process.join()
     return code
+
+
+def start_forked(function: Callable[..., Any], *args: Any, output: Path) -> BaseProcess:
+    """What :func:`run_forked` does, without waiting for the process."""
+    process = start_server().Process(target=_run, args=(function, args, output, dict(os.environ)))
+    process.start()
+    return process
+
+
+def execute_in_session(command: Sequence[str]) -> None:
+    """:func:`execute` as the leader of a session, by which workers and all can be killed."""
+    os.setsid()
+    execute(command)
 
 
 def execute(command: Sequence[str], env: Mapping[str, str] = {}) -> None:

@@ -1,27 +1,28 @@
 """What tests start trainings with, and what they ask of them."""
 
+import os
 import re
-import subprocess
-import sys
+import signal
 from types import SimpleNamespace
 
 import torch
 from mmengine.hooks import ParamSchedulerHook
 from mmengine.registry import OPTIMIZERS, PARAM_SCHEDULERS
 
-from helpers.paths import ROOT
+from helpers.forked import execute_in_session, start_forked
 
 
-def start(*command):
-    """Start a tool of the repository in a session of its own, which ends workers and all."""
-    return subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+def start(*command, output):
+    """Start a tool of the repository in a session of its own, which prints to a file."""
+    output.write_text('')
+    return start_forked(execute_in_session, list(map(str, command)), output=output)
+
+
+def kill(process):
+    """SIGKILL a tool that was started so, workers and all."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def printed_metrics(output):

@@ -5,7 +5,6 @@ It saves after every three iterations and keeps one checkpoint. ``LESA_KILLS=20`
 
 import os
 import random
-import signal
 import time
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import torch
 from lesa_mmdet.checkpoints.files import read_checkpoint
 from lesa_mmdet.datasets.shapes import generate
 
-from helpers.training import start
+from helpers.training import kill, start
 
 pytestmark = pytest.mark.slow
 
@@ -45,25 +44,16 @@ def command(tmp_path):
     ]
 
 
-def kill_somewhere(process, source):
-    """SIGKILL a training at a random moment between two of the first times it saves, or while.
-
-    Returns:
-        str: What it has printed.
-    """
-    lines, times = [], [time.monotonic()]
-    wanted = source.randint(2, 4)
-    for line in process.stdout:
-        lines.append(line)
-        if 'Saving checkpoint' in line:  # which it does now
+def kill_somewhere(process, output, source):
+    """SIGKILL a training at a random moment between two of the first times it saves, or while."""
+    times, wanted = [time.monotonic()], source.randint(2, 4)
+    while len(times) <= wanted:
+        assert process.is_alive(), output.read_text()[-3000:]
+        if output.read_text().count('Saving checkpoint') >= len(times):  # which it does now
             times.append(time.monotonic())
-            if len(times) > wanted:
-                break
+        time.sleep(0.01)
     time.sleep(source.uniform(0, times[-1] - times[-2]))
-    os.killpg(process.pid, signal.SIGKILL)
-    out = ''.join(lines) + process.communicate()[0]
-    assert process.returncode == -signal.SIGKILL, out[-3000:]
-    return out
+    kill(process)
 
 
 def epoch_of(work_dir):
@@ -71,25 +61,23 @@ def epoch_of(work_dir):
     return max(found, default=0)
 
 
-def test_killed_at_random_moments(command, tmp_path):
+def test_killed_at_random_moments(command, run, tmp_path):
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-    start(*command, '--work-dir', whole).communicate()
+    run(*command, '--work-dir', whole)
     expected = read_checkpoint(whole / f'epoch_{EPOCHS}.pth')
 
-    source, reached = random.Random(0), [0]
+    source, reached, output = random.Random(0), [0], tmp_path / 'killed.txt'
     resume = [*command, '--work-dir', parts, '--resume']
     for _ in range(KILLS):
-        out = kill_somewhere(start(*resume), source)
+        kill_somewhere(start(*resume, output=output), output, source)
         resumed = f'resumed epoch: {reached[-1]},' if reached[-1] else 'the training starts anew'
-        assert resumed in out, out[-3000:]
+        assert resumed in output.read_text(), output.read_text()[-3000:]
         assert epoch_of(parts) >= reached[-1]
         assert len(list(parts.glob('epoch_*.pth'))) <= 2  # the one that is kept, and the next
         reached.append(epoch_of(parts))
     print('epochs reached:', reached)
     assert reached[-1] > 0
-    process = start(*resume)
-    out = process.communicate()[0]
-    assert process.returncode == 0, out[-3000:]
+    run(*resume)
     assert [path.name for path in parts.glob('*.pth*')] == [f'epoch_{EPOCHS}.pth']
     state = read_checkpoint(parts / f'epoch_{EPOCHS}.pth')['state_dict']
     assert state.keys() == expected['state_dict'].keys()

@@ -1,7 +1,5 @@
 """A training that is killed and resumed ends where an uninterrupted one does, bit for bit."""
 
-import os
-import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +10,7 @@ from lesa_mmdet.analysis.curves import read_scalars
 from lesa_mmdet.checkpoints.files import read_checkpoint
 from lesa_mmdet.datasets.shapes import generate
 
-from helpers.training import start
+from helpers.training import kill, start
 
 pytestmark = pytest.mark.slow
 
@@ -64,15 +62,15 @@ def assert_same(one, other):
 
 def kill_in_epoch(epoch, work_dir, command):
     """Start a training and SIGKILL it, workers and all, once it has logged steps of an epoch."""
-    process = start(*command)
-    while process.poll() is None:
+    output = work_dir.with_suffix('.txt')
+    process = start(*command, output=output)
+    while True:
+        assert process.is_alive(), output.read_text()[-5000:]
         logs = [path.read_text() for path in work_dir.glob('*/vis_data/scalars.json')]
         if ''.join(logs).count(f'"epoch": {epoch}') >= 2:
-            os.killpg(process.pid, signal.SIGKILL)
             break
         time.sleep(0.01)
-    out = process.communicate()[0]
-    assert process.returncode == -signal.SIGKILL, out[-5000:]
+    kill(process)
 
 
 def test_killed_run_continues_exactly(run, options, tmp_path):
