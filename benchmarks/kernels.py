@@ -110,7 +110,7 @@ def examine(name: str, compiled, options: dict) -> dict:
         file.write(compiled.asm['cubin'])
         file.flush()
         usage = run_tool('cuobjdump', '--dump-resource-usage', file.name)
-        loop = innermost_loop(run_tool('nvdisasm', '-c', file.name))
+        loop = innermost_loop(run_tool('nvdisasm', '-c', '-ndf', file.name))
     threads = 32 * compiled.metadata.num_warps
     if 'ROWS' in options:
         tile, pairs = f'{options["ROWS"]} x {options["COLS"]}', options['ROWS'] * options['COLS']

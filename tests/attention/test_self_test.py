@@ -68,7 +68,7 @@ def test_backend_that_raises_fails_and_the_others_go_on(chunked):
 
 
 def test_tool_says_so_with_its_exit_code(run, tmp_path):
-    out = run('tools/check_env.py', '--report', TRITON_INTERPRET='0')
+    out = run('tools/check_env.py', '--report', forked=True, TRITON_INTERPRET='0')
     assert 'MMDetection: ' in out and 'PyTorch: ' in out and 'WRONG' not in out
     assert out.count(' ok') >= 2 * len(DTYPES)
     broken = tmp_path / 'broken.py'

@@ -73,7 +73,8 @@ def start_server() -> BaseContext:
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(['helpers.preload'])
     folders = [str(ROOT), str(ROOT / 'tests'), os.environ.get('PYTHONPATH', '')]
-    with patch.dict(os.environ, PYTHONPATH=os.pathsep.join(folders)):
+    # Triton, which torch imports, for compiling: what interprets its kernels is not forked.
+    with patch.dict(os.environ, PYTHONPATH=os.pathsep.join(folders), TRITON_INTERPRET='0'):
         forkserver.ensure_running()
     return context
 

@@ -17,7 +17,8 @@ FEW = ('train_cfg.max_epochs=1', 'train_dataloader.dataset.indices=16')
 
 def test_demo_trains_evaluates_and_draws(run, tmp_path, shapes_of_the_demo):
     work_dir = tmp_path / 'demo'
-    out = run('tools/demo.py', '--work-dir', work_dir, '--cfg-options', *FEW)
+    few = (*FEW, 'val_dataloader.dataset.indices=16', 'test_dataloader.dataset.indices=16')
+    out = run('tools/demo.py', '--work-dir', work_dir, '--cfg-options', *few)
     assert 'Average Precision  (AP) @[ IoU=0.50:0.95' in out
     assert 'bbox AP 0.' in out and 'tools/dist_train.sh configs/mask_rcnn/' in out
     assert f'tools/infer.py IMAGES {work_dir}/mask-rcnn' in out and 'make explore' in out

@@ -25,7 +25,8 @@ def compiled(run, tmp_path):
 
     def compile_kernels(*args, **env):
         path = tmp_path / 'kernels.json'
-        run(SCRIPT, *args, '--json', path, TRITON_CACHE_DIR=str(tmp_path), **env)
+        forked = 'PYTHONPATH' not in env  # another Triton comes first only in a process of its own
+        run(SCRIPT, *args, '--json', path, forked=forked, TRITON_CACHE_DIR=str(tmp_path), **env)
         return json.loads(path.read_text())['records']
 
     return compile_kernels
