@@ -4,7 +4,6 @@ The loops over blocks run inside operators of our own (:mod:`lesa_mmdet.attentio
 that a compiler sees one operator for the forward and one for the backward pass.
 """
 
-import itertools
 from collections.abc import Iterator
 from typing import Any, Optional
 
@@ -14,9 +13,9 @@ from torch import Tensor
 from ..gradients import differentiable_once
 from ..precision import at_least_float, without_autocast
 
-# One block of similarities in bytes: on a CPU what the caches hold beside queries, keys and
-# values, on a GPU what a launch is worth.
-BLOCK_BYTES = {'cpu': 1 << 22, 'cuda': 1 << 28}
+# One block of similarities in bytes: on a CPU what the caches hold beside its gradient, on a GPU
+# what a launch is worth.
+BLOCK_BYTES = {'cpu': 1 << 23, 'cuda': 1 << 28}
 # Queries of a block are a multiple of what a matrix product takes at once.
 QUERIES = 16
 
@@ -53,17 +52,15 @@ def _backward(grad_out: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
 
 
 def _forward_of_head(q, k, v, row, col, out):
-    scratch = _scratch(k)
     for block in _blocks(k):
-        out[block] = _product(_weights(q[block], k, row[block], col[block], scratch), v)
+        out[block] = _product(_weights(q[block], k, row[block], col[block]), v)
 
 
 def _backward_of_head(grad_out, q, k, v, row, col, grad_q, grad_k, grad_v, grad_row, grad_col):
     """Write the gradients of one head, but those that are None."""
     sum_k, sum_v = torch.zeros_like(k).t(), torch.zeros_like(v).t()
-    scratch = _scratch(k)
     for block in _blocks(k):
-        weights = _weights(q[block], k, row[block], col[block], scratch)
+        weights = _weights(q[block], k, row[block], col[block])
         if grad_v is not None:
             sum_v = _product(grad_out[block].t(), weights, plus=sum_v)
         grad = _product(grad_out[block], v.t())
@@ -77,18 +74,20 @@ def _backward_of_head(grad_out, q, k, v, row, col, grad_q, grad_k, grad_v, grad_
             grad_row[block] = grad_map.sum(-1)
         if grad_col is not None:
             grad_col[block] = grad_map.sum(-2)
+        del weights, grad, grad_map  # whose memory the next block takes
     if grad_k is not None:
         grad_k.copy_(sum_k.t())
     if grad_v is not None:
         grad_v.copy_(sum_v.t())
 
 
-def _weights(q: Tensor, k: Tensor, row: Tensor, col: Tensor, scratch: Tensor) -> Tensor:
-    """Softmax weights (n, H * W) of a block of n queries, in the memory of ``scratch``."""
-    weights = scratch[: len(q)]
-    position = weights.unflatten(-1, (row.shape[-1], col.shape[-1]))
-    torch.add(row[:, :, None], col[:, None, :], out=position)
-    return torch.softmax(_product(q, k.t(), plus=weights), -1, out=weights)
+def _weights(q: Tensor, k: Tensor, row: Tensor, col: Tensor) -> Tensor:
+    """Softmax weights (n, H * W) of a block of n queries."""
+    weights = _product(q, k.t())
+    of_map = weights.unflatten(-1, (row.shape[-1], col.shape[-1]))
+    of_map += row[:, :, None]
+    of_map += col[:, None, :]
+    return torch.softmax(weights, -1, out=weights)
 
 
 def _product(a: Tensor, b: Tensor, plus: Optional[Tensor] = None) -> Tensor:
@@ -104,23 +103,14 @@ def _product(a: Tensor, b: Tensor, plus: Optional[Tensor] = None) -> Tensor:
 def _heads(*tensors: Optional[Tensor]) -> Iterator[list[Optional[Tensor]]]:
     """Views (N, d) of tensors (B, heads, N, d), head by head."""
     batch, heads = tensors[0].shape[:2]
-    for image, head in itertools.product(range(batch), range(heads)):
-        yield [None if x is None else x[image, head] for x in tensors]
+    for image in range(batch):
+        yield from zip(*([None] * heads if x is None else x[image].unbind() for x in tensors))
 
 
 def _blocks(k: Tensor) -> Iterator[slice]:
     """Blocks of queries for keys (H * W, d)."""
     positions, size = k.shape[0], _block_size(k)
     return (slice(start, start + size) for start in range(0, positions, size))
-
-
-def _scratch(k: Tensor) -> Tensor:
-    """Memory for a block of similarities, used by all blocks in turn.
-
-    A block in memory of its own would spend more time on the system's clearing new pages than on
-    its sums.
-    """
-    return k.new_empty(min(_block_size(k), k.shape[0]), k.shape[0])
 
 
 def _block_size(k: Tensor) -> int:
