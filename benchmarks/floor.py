@@ -1,14 +1,16 @@
 """The floor under attention's time: what its products, exponentials and memory traffic take alone.
 
-On a CPU all of it is measured on the machine at hand, each as often in a row as attention does it,
-and added: a core does one after the other. (Of single products one would measure the moments at
-which the machine is fastest, which no attention is done within.)
+On a CPU all of it is measured on the machine at hand and added, as a core does one after the
+other: a pass of the products alone, block by block as attention does them, and one of the
+exponentials. (Of single products one would measure moments at which the machine is fastest and
+caches hold nothing else, which no attention is done within.)
 On a GPU the exponential and the matrix units work side by side at speeds that are known, and the
 slower one is the floor.
 """
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -40,11 +42,10 @@ def floors(case: Case, seconds: float = 0.5) -> dict[str, dict[str, float]]:
         (block, positions, d),  # of the queries
     ]
     blocks = heads * math.ceil(positions / block)
-    times = {
-        shape: _product_time(shape, blocks, seconds) for shape in {logits, weighted, *backward}
-    }
-    forward_products = sum(times[shape] for shape in (logits, weighted))
-    backward_products = sum(times[shape] for shape in backward)
+    matrix = cache(torch.randn)  # one of a shape: products share a block of weights
+    ways = {shape: _fastest_way(shape, matrix, seconds) for shape in {logits, weighted, *backward}}
+    forward_products = _products_time([ways[x] for x in (logits, weighted)], blocks, seconds)
+    all_products = _products_time([ways[x] for x in (logits, weighted, *backward)], blocks, seconds)
     exponentials = _exponentials_time(block, positions, blocks, seconds)
     # Read queries, keys, values, row and col and write the output; then read all and the output's
     # gradient and write five gradients.
@@ -57,7 +58,7 @@ def floors(case: Case, seconds: float = 0.5) -> dict[str, dict[str, float]]:
         traffic=(inputs + output) * second_per_number,
     )
     both = dict(
-        products=forward_products + backward_products,
+        products=all_products,
         exponentials=2 * exponentials,
         traffic=(3 * inputs + 2 * output) * second_per_number,
     )
@@ -80,16 +81,27 @@ def _gpu_floors(case: Case) -> dict[str, dict[str, float]]:
     }
 
 
-def _product_time(shape: tuple[int, int, int], count: int, seconds: float) -> float:
-    """Of some products of float32 matrices in the fastest of PyTorch's ways."""
+def _fastest_way(
+    shape: tuple[int, int, int], matrix: Callable[[int, int], Tensor], seconds: float
+) -> Callable[[], Tensor]:
+    """The fastest of PyTorch's ways to a product of float32 matrices."""
     rows, inner, cols = shape
-    a, b = torch.randn(rows, inner), torch.randn(inner, cols)
-    transposed = torch.randn(cols, inner)
+    a, b, transposed = matrix(rows, inner), matrix(inner, cols), matrix(cols, inner)
     out = torch.empty(rows, cols)
     ways = [lambda: torch.mm(a, b, out=out), lambda: F.linear(a, transposed)]
     if chunked.ONEDNN:
         ways += [lambda: chunked._product(a, b), lambda: chunked._product(a, transposed.t())]
-    return min(_time(way, count, seconds) for way in ways)
+    return min(ways, key=lambda way: _time(way, 1, seconds / len(ways)))
+
+
+def _products_time(ways: list[Callable[[], Tensor]], blocks: int, seconds: float) -> float:
+    """Of some products, all of a block before those of the next."""
+
+    def multiply() -> None:
+        for way in ways:
+            way()
+
+    return _time(multiply, blocks, seconds)
 
 
 def _exponentials_time(rows: int, cols: int, count: int, seconds: float) -> float:
