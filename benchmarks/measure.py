@@ -6,6 +6,7 @@ import os
 import platform
 import resource
 import sys
+import threading
 from argparse import ArgumentParser
 from collections.abc import Mapping
 from pathlib import Path
@@ -125,7 +126,18 @@ def fastest(result: dict, other: dict) -> dict:
     }
 
 
+def end_with_parent() -> None:
+    """End this process when the one that has started it ends, however it does."""
+
+    def wait_and_end() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait_and_end, daemon=True).start()
+
+
 def _send(sender, case, args) -> None:
+    end_with_parent()
     torch.manual_seed(0)
     keep_freed_memory()
     try:

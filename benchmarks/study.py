@@ -28,7 +28,7 @@ from typing import NamedTuple, Optional
 import mmdet
 import study_report
 import torch
-from measure import RSS_UNIT, machine
+from measure import RSS_UNIT, end_with_parent, machine
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -161,6 +161,7 @@ def where() -> dict:
 
 def run_to_file(run: Run, work_dir: Path) -> None:
     """Run in this process, which has been made for it, and write result and log to its folder."""
+    end_with_parent()
     folder = run.folder(work_dir)
     with (folder / 'log.txt').open('a') as log:
         for stream in (1, 2):

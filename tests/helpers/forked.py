@@ -105,4 +105,4 @@ def _run(function: Callable, args: tuple, output: Path, environ: dict[str, str])
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    sys.exit(code)  # multiprocessing ends the workers of a data loader, as it does for a program

@@ -1,4 +1,7 @@
-"""SIGTERM and Ctrl-C end every launcher with all that it has started, workers included."""
+"""SIGTERM and Ctrl-C end every launcher with all that it has started, workers included.
+
+So do they end benchmarks: what runs on unseen is measured by whatever is run next.
+"""
 
 import json
 import os
@@ -166,4 +169,18 @@ def test_test_dev(number, place, tmp_path):
     command += ['--work-dir', place / 'test-dev', '--img', place / 'data' / 'val']
     command += ['--ann-file', place.write('many.json', json.dumps(many))]
     left, code = interrupt(command, number, 'Epoch(test)', 8, tmp_path / 'log.txt')
+    assert left == {} and code != 0
+
+
+def test_a_measurement(tmp_path):
+    options = ['--part', 'attention', '--form', 'auto', '--size', 128, '--seconds', 1000]
+    command = [sys.executable, 'benchmarks/attention.py', *options]
+    left, code = interrupt(command, signal.SIGTERM, 'attention 128', 3, tmp_path / 'log.txt')
+    assert left == {} and code != 0
+
+
+def test_a_study(tmp_path):
+    options = ['--jobs', 2, '--results', tmp_path / 'study.json', '--work-dir', tmp_path / 'study']
+    command = [sys.executable, 'benchmarks/study.py', *options]
+    left, code = interrupt(command, signal.SIGTERM, '2 side by side', 5, tmp_path / 'log.txt')
     assert left == {} and code != 0
