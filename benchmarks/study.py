@@ -18,8 +18,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from datetime import timedelta
 from itertools import product
 from pathlib import Path
@@ -217,6 +218,18 @@ def save(path: Path, settings: dict, results: Sequence[dict]) -> None:
     write(path, f'{{"schedule": {json.dumps(settings)},\n "runs": [\n{lines}\n]}}\n')
 
 
+@contextmanager
+def ended_with(pool: ThreadPoolExecutor) -> Iterator[None]:
+    """After a signal or an error here, end what runs, and start nothing else."""
+    try:
+        yield
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.kill()
+        raise
+
+
 def study(args: argparse.Namespace, settings: dict) -> bool:
     """Run what is missing, seed by seed; whether all of it went well."""
     results = load(args.results, settings)
@@ -227,7 +240,7 @@ def study(args: argparse.Namespace, settings: dict) -> bool:
     for name in args.data_sets:  # before processes draw the same
         configure(Run(name, next(iter(MODELS)), 0), args.work_dir)
     start, failed = time.monotonic(), 0
-    with ThreadPoolExecutor(args.jobs) as pool:
+    with ThreadPoolExecutor(args.jobs) as pool, ended_with(pool):
         futures = {pool.submit(run_apart, run, args.work_dir): run for run in missing}
         for count, future in enumerate(as_completed(futures), 1):
             run, result = futures[future], future.result()
