@@ -6,7 +6,6 @@ So do they end benchmarks: what runs on unseen is measured by whatever is run ne
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -67,15 +66,12 @@ def alive(family):
     return found
 
 
-def interrupt(command, number, sign, processes, log):
+def interrupt(command, number, sign, processes, log, port):
     """Start a command, signal it once it is at work, and say what is left after a while.
 
     Ctrl-C goes to all processes of a terminal, SIGTERM to the one that was started.
     """
     path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = str(probe.getsockname()[1])
     env = {**os.environ, 'PATH': path, 'PORT': port}
     with log.open('w') as out:
         process = subprocess.Popen(
@@ -128,7 +124,7 @@ def long_test(cfg):
 @pytest.mark.parametrize(
     'launcher', ['train', 'dist_train', 'slurm_train', 'test', 'dist_test', 'slurm_test']
 )
-def test_launchers(launcher, number, place, tmp_path, monkeypatch):
+def test_launchers(launcher, number, place, tmp_path, monkeypatch, port):
     place.data()
     config = place.config(long_test if 'test' in launcher else long_training)
     files = [config, place.checkpoint(config)] if 'test' in launcher else [config]
@@ -145,20 +141,20 @@ def test_launchers(launcher, number, place, tmp_path, monkeypatch):
     else:
         command, processes = [sys.executable, f'tools/{launcher}.py', *files], 3
     sign = 'Epoch(test)' if 'test' in launcher else 'Epoch(train)'
-    left, code = interrupt(command, number, sign, processes, tmp_path / 'log.txt')
+    left, code = interrupt(command, number, sign, processes, tmp_path / 'log.txt', port)
     assert left == {} and code != 0
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_demo(number, tmp_path, shapes_of_the_demo):
+def test_demo(number, tmp_path, shapes_of_the_demo, port):
     options = ['--cfg-options', 'default_hooks.logger.interval=1']
     command = [sys.executable, 'tools/demo.py', '--work-dir', tmp_path / 'demo', *options]
-    left, code = interrupt(command, number, 'Epoch(train)', 4, tmp_path / 'log.txt')
+    left, code = interrupt(command, number, 'Epoch(train)', 4, tmp_path / 'log.txt', port)
     assert left == {} and code != 0
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_test_dev(number, place, tmp_path):
+def test_test_dev(number, place, tmp_path, port):
     many = json.loads((place.data() / 'annotations' / 'instances_val.json').read_text())
     many['images'] = [dict(many['images'][0], id=index) for index in range(20_000)]
     config = place.config(long_test)
@@ -168,19 +164,19 @@ def test_test_dev(number, place, tmp_path):
     command = [sys.executable, 'tools/test_dev.py', config, place.checkpoint(config), '--gpus', 2]
     command += ['--work-dir', place / 'test-dev', '--img', place / 'data' / 'val']
     command += ['--ann-file', place.write('many.json', json.dumps(many))]
-    left, code = interrupt(command, number, 'Epoch(test)', 8, tmp_path / 'log.txt')
+    left, code = interrupt(command, number, 'Epoch(test)', 8, tmp_path / 'log.txt', port)
     assert left == {} and code != 0
 
 
-def test_a_measurement(tmp_path):
+def test_a_measurement(tmp_path, port):
     options = ['--part', 'attention', '--form', 'auto', '--size', 128, '--seconds', 1000]
     command = [sys.executable, 'benchmarks/attention.py', *options]
-    left, code = interrupt(command, signal.SIGTERM, 'attention 128', 3, tmp_path / 'log.txt')
+    left, code = interrupt(command, signal.SIGTERM, 'attention 128', 3, tmp_path / 'log.txt', port)
     assert left == {} and code != 0
 
 
-def test_a_study(tmp_path):
+def test_a_study(tmp_path, port):
     options = ['--jobs', 2, '--results', tmp_path / 'study.json', '--work-dir', tmp_path / 'study']
     command = [sys.executable, 'benchmarks/study.py', *options]
-    left, code = interrupt(command, signal.SIGTERM, '2 side by side', 5, tmp_path / 'log.txt')
+    left, code = interrupt(command, signal.SIGTERM, '2 side by side', 5, tmp_path / 'log.txt', port)
     assert left == {} and code != 0
