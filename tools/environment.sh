@@ -20,8 +20,7 @@ supports() { [[ $1-$2 =~ ^(openmmlab-3\.1[0-2]|onedl-3\.1[0-3])$ ]]; }
 
 is_ours() { [[ -e $1/$mark || -e $1/$ready ]]; }
 
-# Python compiles modules when they are first imported: most of them never are.
-install() { "$folder/bin/python" -m pip --disable-pip-version-check install --no-compile "$@"; }
+install() { "$folder/bin/python" -m pip --disable-pip-version-check install "$@"; }
 
 # Whether FILE is there and no older than what it was made of: is_current FILE SOURCE...
 is_current() {
@@ -64,7 +63,7 @@ make() {
   # A machine without a screen may lack libGL, which only OpenCV's windows need.
   "$folder/bin/python" -c 'import cv2' 2>/dev/null ||
     install --force-reinstall --no-deps "$(sed -n 's/^opencv-python==/opencv-python-headless==/p' requirements/common.txt)"
-  "$folder/bin/python" tools/build_mmcv.py --no-compile -r "requirements/$stack.txt"
+  "$folder/bin/python" tools/build_mmcv.py -r "requirements/$stack.txt"
   install --no-build-isolation --no-deps -e .
   touch "$folder/$ready"
 }
