@@ -111,6 +111,9 @@ def in_own_process(case: Callable, *args) -> dict:
     except EOFError:
         process.join()
         result = dict(error=f'ended with exit code {process.exitcode} (-9: out of memory)')
+    except BaseException:  # a signal: it may not look for its parent before all is imported
+        process.kill()
+        raise
     process.join()
     return result
 

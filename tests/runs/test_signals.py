@@ -59,10 +59,11 @@ def alive(family):
     for pid, start in family.items():
         try:
             fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+            command = Path(f'/proc/{pid}/cmdline').read_text().replace('\0', ' ')
         except OSError:
             continue
         if fields[0] != 'Z' and fields[19] == start:
-            found[pid] = Path(f'/proc/{pid}/cmdline').read_text().replace('\0', ' ')
+            found[pid] = command
     return found
 
 
