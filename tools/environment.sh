@@ -59,9 +59,7 @@ make() {
     mkdir "$folder" && touch "$folder/$mark"
     "${python:-python3}" -m venv "$folder" || { rm -rf "$folder"; stop "${python:-python3} has no module venv that works"; }
   fi
-  # pip would compile one module after the other, for a minute.
-  install --no-compile -r requirements/common.txt -r requirements/tests.txt
-  "$folder/bin/python" -m compileall -qq -j 0 "$folder/lib" || true  # as pip: some are templates
+  install -r requirements/common.txt -r requirements/tests.txt
   # A machine without a screen may lack libGL, which only OpenCV's windows need.
   "$folder/bin/python" -c 'import cv2' 2>/dev/null ||
     install --force-reinstall --no-deps "$(sed -n 's/^opencv-python==/opencv-python-headless==/p' requirements/common.txt)"
