@@ -111,7 +111,7 @@ def in_own_process(case: Callable, *args) -> dict:
     except EOFError:
         process.join()
         result = dict(error=f'ended with exit code {process.exitcode} (-9: out of memory)')
-    except BaseException:  # a signal: it may not look for its parent before all is imported
+    except BaseException:  # a signal; while the process imports, it does not see that we end
         process.kill()
         raise
     process.join()
