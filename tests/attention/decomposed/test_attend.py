@@ -49,7 +49,9 @@ def test_softmax_of_half_precision_is_computed_in_float32(
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
 def test_logits_of_minus_infinity_are_those_of_the_definition(make_inputs, differentiate, dtype):
-    q, k, v, row, col = (x.detach() for x in make_inputs(1, 2, 9, 11, 4, 8, dtype))
+    # 96 positions: where they are no multiple of 32, oneDNN's product of bfloat16 on CPUs with AMX
+    # lets a row that is not a number into the one before.
+    q, k, v, row, col = (x.detach() for x in make_inputs(1, 2, 12, 8, 4, 8, dtype))
     row[:, :1, :, :8] = -torch.inf
     col[:, :1, ::3, 5:] = -torch.inf
     col[0, 1, 4] = -torch.inf  # all logits of this query of the second head
