@@ -89,8 +89,9 @@ def _fastest_way(
     a, b, transposed = matrix(rows, inner), matrix(inner, cols), matrix(cols, inner)
     out = torch.empty(rows, cols)
     ways = [lambda: torch.mm(a, b, out=out), lambda: F.linear(a, transposed)]
-    if chunked.ONEDNN:
-        ways += [lambda: chunked._product(a, b), lambda: chunked._product(a, transposed.t())]
+    if chunked.HAS_ONEDNN:
+        product = chunked._onednn_product
+        ways += [lambda: product(a, b), lambda: product(a, transposed.t())]
     return min(ways, key=lambda way: _time(way, 1, seconds / len(ways)))
 
 

@@ -1,4 +1,7 @@
 import itertools
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -41,7 +44,7 @@ def test_output_and_gradients_are_those_of_the_reference(
 ):
     inputs = make_inputs(*sizes, dtype, layout)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunked, 'ONEDNN', onednn and chunked.ONEDNN)
+        patch.setattr(chunked, 'ONEDNN', onednn and chunked.HAS_ONEDNN)
         actual = differentiate(attend_chunked, inputs)
     expected = differentiate(attend_reference, [x.double() for x in inputs])
     assert {x.dtype for x in actual} == {dtype}
@@ -123,6 +126,37 @@ def test_nothing_is_as_large_as_the_similarities(make_inputs, size):
         grad_out = chunked._forward(*inputs)
         chunked._backward(grad_out, *inputs, [True] * 5)
     assert largest.elements == heads * places * max(16, size)  # 16 queries; row and col
+
+
+# Page faults of ten times six blocks of 8 MiB, in pages of a block.
+BLOCKS_AFTER_ATTENTION = """
+import resource
+
+import torch
+from lesa_mmdet.attention.decomposed.chunked import attend_chunked
+
+attend_chunked(*torch.ones(5, 1, 1, 1, 1))
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def blocks():
+    return [torch.ones(1 << 21) for _ in range(6)]
+
+for _ in range(3):
+    blocks()
+before = faults()
+for _ in range(10):
+    blocks()
+print((faults() - before) * resource.getpagesize() / (1 << 23))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='other allocators keep more')
+def test_blocks_are_not_returned_to_the_system_and_faulted_in_again():
+    command = [sys.executable, '-c', BLOCKS_AFTER_ATTENTION]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    assert float(done.stdout) < 1
 
 
 def test_checkpointed(make_inputs, differentiate):
