@@ -27,7 +27,7 @@ from measure import (
     save,
 )
 
-from lesa_mmdet.command import command
+from lesa_mmdet.utils.command import command
 
 STEPS = ('forward', 'forward + backward')
 # Attention and its floor take turns: else the drift of a machine's speed would be a distance.

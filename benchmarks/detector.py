@@ -15,7 +15,7 @@ from mmengine.hub import get_config
 from mmengine.registry import init_default_scope
 from torch.optim import SGD, Optimizer
 
-from lesa_mmdet.command import command
+from lesa_mmdet.utils.command import command
 
 # Config of mmdet, our backbone in it.
 DETECTORS = {

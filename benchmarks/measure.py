@@ -16,8 +16,8 @@ import torch
 import torch._dynamo  # noqa: F401 (by every optimizer: not what is measured)
 from torch.utils.benchmark import Timer
 
-from lesa_mmdet.analysis.curves import PICTURES
-from lesa_mmdet.preflight import check_output
+from lesa_mmdet.utils.paths import check_output
+from lesa_mmdet.visualization.curves import PICTURES
 
 RSS_UNIT = 1 if sys.platform == 'darwin' else 1024  # bytes in a unit of ru_maxrss
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 import lesa_mmdet  # noqa: F401
 from lesa_mmdet.attention import attend_neighborhood
-from lesa_mmdet.command import command
+from lesa_mmdet.utils.command import command
 
 WINDOW = 7
 SUMS = [(192, 6, 100, 168), (96, 3, 200, 336)]  # channels, heads, height, width

@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 
 from lesa_mmdet import LESA_ResNet
-from lesa_mmdet.command import command
+from lesa_mmdet.utils.command import command
 
 CLASSES = 1000
 OPERATORS = {

@@ -37,8 +37,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from study_models import DATA_SETS, MODELS
 
-from lesa_mmdet.command import command
 from lesa_mmdet.engine.hooks import TermWeightsHook
+from lesa_mmdet.utils.command import command
 
 HERE = Path(__file__).parent
 CONFIG = HERE / 'study_config.py'

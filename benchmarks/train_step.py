@@ -17,9 +17,9 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from lesa_mmdet.command import command
-from lesa_mmdet.configs import load_config
-from lesa_mmdet.preflight import check_config
+from lesa_mmdet.engine.preflight import check_config
+from lesa_mmdet.utils.command import command
+from lesa_mmdet.utils.configs import load_config
 
 
 @command

@@ -1,9 +1,8 @@
 """LESA backbones for mmdetection. Importing the package registers everything in mmdet."""
 
-from . import stack  # noqa: F401 (first: says what is missing)
+from . import upstream  # noqa: F401, I001 (first: it says what is missing)
 from .backbones import LESA_WRN, ELSA_Swin, LESA_ResNet
 from .checkpoints import schemes
-from .configs import config_path
 from .datasets import CheckedCocoDataset
 from .engine.hooks import (
     BackboneAutocastHook,
@@ -12,12 +11,13 @@ from .engine.hooks import (
     FitCheckpointHook,
     MaskMemoryHook,
     TermWeightsHook,
-    WholeCheckpointHook,
+    AtomicCheckpointHook,
     WorkDirLockHook,
 )
+from .evaluation.submission import CocoSubmission
 from .layers import ELSA, LESA, AugmentedAttention, SelfAttention
-from .roi_heads import LESA_CascadeRoIHead, LESA_HTCRoIHead
-from .submission import CocoSubmission
+from .models.roi_heads import LESA_CascadeRoIHead, LESA_HTCRoIHead
+from .utils.configs import config_path
 from .version import __version__
 
 __all__ = [
@@ -38,7 +38,7 @@ __all__ = [
     'MaskMemoryHook',
     'SelfAttention',
     'TermWeightsHook',
-    'WholeCheckpointHook',
+    'AtomicCheckpointHook',
     'WorkDirLockHook',
     '__version__',
     'config_path',

@@ -1,7 +1,22 @@
-"""Where mmdet keeps its registry and the classes that this package builds on.
+"""What we take of mmdet, mmengine and mmcv: where their registries and our base classes live.
 
-No other module imports them from mmdet or mmengine, so that another home of theirs is one edit.
+No other module imports these from mmdet or mmengine, so that another home of theirs is one edit.
+The package imports this module first: if a stack is missing, one sentence says so.
 """
+
+try:
+    import mmcv.ops  # noqa: F401
+    import mmdet  # noqa: F401
+    import mmengine  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name.partition('.')[0] not in ('mmcv', 'mmdet', 'mmengine'):
+        raise
+    raise ModuleNotFoundError(
+        f'lesa_mmdet needs mmcv with its operators, mmengine and mmdet ({error}): in its checkout, '
+        "python tools/build_mmcv.py -r requirements/openmmlab.txt installs OpenMMLab's (Python "
+        "3.10 to 3.12), and -r requirements/onedl.txt OneDL's (Python 3.10 to 3.13)",
+        name=error.name,
+    ) from error
 
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO as CocoApi

@@ -8,8 +8,8 @@ import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
-from lesa_mmdet.command import add_repeatable, command
 from lesa_mmdet.datasets.check import check_dataset
+from lesa_mmdet.utils.command import add_repeatable, command
 
 
 @command

@@ -11,8 +11,8 @@ import torch
 from mmengine.runner import CheckpointLoader, save_checkpoint
 
 from lesa_mmdet.checkpoints import convert_official
-from lesa_mmdet.command import command
-from lesa_mmdet.preflight import check_exists, check_output
+from lesa_mmdet.utils.command import command
+from lesa_mmdet.utils.paths import check_exists, check_output
 
 
 @command

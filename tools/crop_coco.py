@@ -7,8 +7,8 @@ folders beside them, or named with --split. Started again, it goes on where it w
 from argparse import ArgumentParser
 from pathlib import Path
 
-from lesa_mmdet.command import add_repeatable, command
 from lesa_mmdet.datasets.crops import cut_crops, find_train_and_val, measure_colors
+from lesa_mmdet.utils.command import add_repeatable, command
 
 
 @command

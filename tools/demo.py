@@ -14,12 +14,12 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from lesa_mmdet.analysis.compare import draw_beside_truth
-from lesa_mmdet.analysis.curves import plot_curves, read_scalars
-from lesa_mmdet.command import call, command
 from lesa_mmdet.datasets.shapes import generate
 from lesa_mmdet.engine.resume import list_saved
-from lesa_mmdet.preflight import check_output
+from lesa_mmdet.utils.command import call, command
+from lesa_mmdet.utils.paths import check_output
+from lesa_mmdet.visualization.compare import draw_beside_truth
+from lesa_mmdet.visualization.curves import plot_curves, read_scalars
 
 CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
 COCO_CONFIG = 'configs/mask_rcnn/mask-rcnn_lesa-r50-dconv-c3-c5_fpn_8xb1-20e_coco-1024.py'

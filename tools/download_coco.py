@@ -8,8 +8,8 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import NamedTuple
 
-from lesa_mmdet.command import command
 from lesa_mmdet.datasets.download import download, get_progress, get_size, unpack
+from lesa_mmdet.utils.command import command
 
 COCO = 'http://images.cocodataset.org'
 STUFF = 'http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset'

@@ -7,9 +7,9 @@ Several models side by side: tools/explore.py photos/ --models CONFIG CHECKPOINT
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
-from lesa_mmdet.analysis.model import load_model
-from lesa_mmdet.command import add_model_options, add_repeatable, command
-from lesa_mmdet.images import find_images
+from lesa_mmdet.apis.load import load_model
+from lesa_mmdet.utils.command import add_model_options, add_repeatable, command
+from lesa_mmdet.utils.images import find_images
 
 
 @command
@@ -34,7 +34,7 @@ def main() -> None:
         if len(images) < 2:
             parser.error('CONFIG and CHECKPOINT are needed, or --models CONFIG CHECKPOINT')
         args.models, images = [images[:2]], images[2:]
-    from lesa_mmdet.analysis.explorer import serve
+    from lesa_mmdet.visualization.page import serve
 
     images = find_images(images)
     models = {}

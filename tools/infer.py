@@ -8,9 +8,9 @@ import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
-from lesa_mmdet.command import add_model_options, command
-from lesa_mmdet.inference import infer
-from lesa_mmdet.preflight import check_output
+from lesa_mmdet.apis import infer
+from lesa_mmdet.utils.command import add_model_options, command
+from lesa_mmdet.utils.paths import check_output
 
 
 @command

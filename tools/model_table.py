@@ -15,7 +15,7 @@ from mmengine.fileio import load
 from mmengine.registry import init_default_scope
 
 from lesa_mmdet.analysis.complexity import count_classifier, count_detector, operator_of
-from lesa_mmdet.command import command
+from lesa_mmdet.utils.command import command
 
 ROOT = Path(__file__).parents[1]
 BEGIN = '<!-- written by tools/model_table.py --write -->\n\n'

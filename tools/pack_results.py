@@ -2,8 +2,8 @@
 
 from argparse import ArgumentParser
 
-from lesa_mmdet.command import command
-from lesa_mmdet.submission import pack
+from lesa_mmdet.evaluation.submission import pack
+from lesa_mmdet.utils.command import command
 
 
 @command

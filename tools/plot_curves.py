@@ -3,9 +3,9 @@
 from argparse import ArgumentParser
 from pathlib import Path
 
-from lesa_mmdet.analysis.curves import PICTURES, compare_curves
-from lesa_mmdet.command import command
-from lesa_mmdet.preflight import check_output
+from lesa_mmdet.utils.command import command
+from lesa_mmdet.utils.paths import check_output
+from lesa_mmdet.visualization.curves import PICTURES, compare_curves
 
 
 @command

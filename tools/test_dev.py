@@ -10,10 +10,10 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from lesa_mmdet.command import call, command
-from lesa_mmdet.configs import load_config
-from lesa_mmdet.preflight import TRAIN_HINT, check_exists, check_output
-from lesa_mmdet.submission import configure
+from lesa_mmdet.evaluation.submission import configure
+from lesa_mmdet.utils.command import call, command
+from lesa_mmdet.utils.configs import load_config
+from lesa_mmdet.utils.paths import TRAIN_HINT, check_exists, check_output
 
 TOOLS = Path(__file__).parent
 SWITCH = TOOLS.parent / 'configs' / '_base_' / 'datasets' / 'test_dev2017.py'

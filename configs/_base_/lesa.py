@@ -4,7 +4,7 @@ custom_imports = dict(imports=['lesa_mmdet'])
 # default_hooks = _base_.lesa_hooks
 lesa_hooks = dict(
     # There is always a complete checkpoint, and one training at a time that writes it.
-    checkpoint=dict(type='WholeCheckpointHook'),
+    checkpoint=dict(type='AtomicCheckpointHook'),
     lock=dict(type='WorkDirLockHook'),
     # A checkpoint fits the model, the classes and the training, or is refused.
     fit=dict(type='FitCheckpointHook'),

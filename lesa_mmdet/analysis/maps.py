@@ -16,7 +16,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from ..layers import ELSA, Operator
-from .model import get_operator, operators
+from .operators import get_operator, operators
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def look(
     """Run a model's backbone on an image and look at what operators do at one pixel of it.
 
     Args:
-        model (nn.Module): Model of :func:`lesa_mmdet.analysis.model.load_model`.
+        model (nn.Module): Model of :func:`lesa_mmdet.apis.load.load_model`.
         image (str | Path): Image file.
         point (Sequence[int]): Pixel (x, y) of the image.
         layers (Sequence[str], optional): Names of operators. Defaults to the last of those with
@@ -144,7 +144,7 @@ class Recording:
     matrix of a layer.
 
     Args:
-        model (nn.Module): Model of :func:`lesa_mmdet.analysis.model.load_model`.
+        model (nn.Module): Model of :func:`lesa_mmdet.apis.load.load_model`.
         image (str | Path): Image file.
         layers (Mapping[str, nn.Module]): Operators or convolutions of the backbone by name.
         predict (bool): Run the whole model, not the backbone alone.

@@ -7,16 +7,14 @@ The unary share of self-attention is the softmax weight that a place gives itsel
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from statistics import fmean
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ..layers import LESA, Operator, SelfAttention
 from ..layers.context import ContextTerm
-from .model import operators
+from .operators import operators
 
 
 class TermWeights:
@@ -135,27 +133,3 @@ def ablated(model: nn.Module) -> Iterator[None]:
     finally:
         for context, ablate in zip(contexts, before):
             context.ablate_unary = ablate
-
-
-def plot(shares: Mapping[str, Mapping[str, float]], path: Path, title: str = '') -> None:
-    """Draw the shares as bars, a layer each.
-
-    Args:
-        shares (Mapping): As of :func:`with_mean`.
-        path (Path): PNG to write.
-        title (str): Stands above.
-    """
-    figure = Figure(figsize=(7, 1.5 + 0.35 * len(shares)), layout='constrained')
-    axes = figure.subplots()
-    left = [0] * len(shares)
-    for term, colour in (('unary', 'tab:orange'), ('binary', 'tab:blue')):
-        percent = [100 * share[term] for share in shares.values()]
-        bars = axes.barh(list(shares), percent, left=left, color=colour, label=term)
-        axes.bar_label(bars, fmt='%.1f%%', label_type='center', fontsize=8)
-        left = percent
-    axes.axhline(len(shares) - 1.5, color='black', lw=0.8)  # the mean stands apart
-    axes.invert_yaxis()
-    axes.set(xlim=(0, 100), xlabel='weight (%)')
-    figure.suptitle(title, fontsize=10)
-    figure.legend(loc='outside lower center', ncols=2)
-    figure.savefig(path, dpi=110)

@@ -9,7 +9,7 @@ from .neighborhood.attend import (
     attend_neighborhood,
     available_neighborhood_backends,
 )
-from .statistics import flattened_scales, similarity_scales
+from .scales import flattened_scales, similarity_scales
 from .support import check_backend
 
 __all__ = [

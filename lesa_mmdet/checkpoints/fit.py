@@ -15,7 +15,7 @@ from .adapt import describe
 _BACKBONE = 'backbone.'  # which looks at its part itself, see adapt_state_dict
 
 
-def load_whole(model: nn.Module, checkpoint: Mapping[str, Any]) -> None:
+def load_strict(model: nn.Module, checkpoint: Mapping[str, Any]) -> None:
     """Load a checkpoint into a model, all of it.
 
     Args:

@@ -14,10 +14,11 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config
 
-from ..command import command
-from ..configs import load_config
-from ..preflight import TRAIN_HINT, check_config, check_exists, check_output
+from ..utils.command import command
+from ..utils.configs import load_config
+from ..utils.paths import TRAIN_HINT, check_exists, check_output
 from .lock import lock_work_dir
+from .preflight import check_config
 from .resume import check_start
 
 

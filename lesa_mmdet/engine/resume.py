@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from ..checkpoints.files import read_checkpoint
-from ..preflight import TRAIN_HINT, check_exists
+from ..utils.paths import TRAIN_HINT, check_exists
 
 # What becomes of a part of the config that has changed, by its beginning. Of the rest, such as
 # paths, logging and evaluation, nothing needs to be said.

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from ..upstream import MODELS
+from .base import Operator
 from .context import DecomposedContext, check_heads
 from .local import build_local_conv, reset_offsets
-from .operator import Operator
 
 
 @MODELS.register_module()

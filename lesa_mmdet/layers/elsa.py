@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ..attention import NEIGHBORHOOD_BACKENDS, attend_neighborhood, check_backend
 from ..upstream import MODELS
+from .base import Operator
 from .context import check_heads
-from .operator import Operator
 
 
 @MODELS.register_module()

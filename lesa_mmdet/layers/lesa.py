@@ -5,10 +5,10 @@ from typing import Optional
 from torch import Tensor
 
 from ..upstream import MODELS
+from .base import Operator
 from .context import build_context, check_heads
 from .fusion import DynamicFusion
 from .local import LocalTerm
-from .operator import Operator
 from .recompute import call_again
 
 

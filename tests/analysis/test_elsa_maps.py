@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from lesa_mmdet import ELSA_Swin
 from lesa_mmdet.analysis import maps as analysis
-from lesa_mmdet.analysis.model import operators
-from lesa_mmdet.analysis.panels import draw_maps
+from lesa_mmdet.analysis.operators import operators
 from lesa_mmdet.analysis.weights import TermWeights
+from lesa_mmdet.visualization.panels import draw_maps
 
 SIZE = (48, 64)
 

@@ -12,11 +12,12 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from lesa_mmdet.analysis.maps import Recording, View, local_field, look, see
-from lesa_mmdet.analysis.model import get_operator, load_model, mixers, operators
-from lesa_mmdet.analysis.panels import draw_maps
+from lesa_mmdet.analysis.operators import get_operator, mixers, operators
+from lesa_mmdet.apis.load import load_model
 from lesa_mmdet.attention import fit_table, relative_logits
 from lesa_mmdet.attention.decomposed.reference import attend_normalized
-from lesa_mmdet.images import read_image
+from lesa_mmdet.utils.images import read_image
+from lesa_mmdet.visualization.panels import draw_maps
 
 from helpers.detectors import run_main, save_coordinates, save_detector
 from helpers.paths import ROOT

@@ -13,8 +13,9 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from lesa_mmdet.analysis.model import load_model, operators
+from lesa_mmdet.analysis.operators import operators
 from lesa_mmdet.analysis.weights import TermWeights, ablated, with_mean
+from lesa_mmdet.apis.load import load_model
 from lesa_mmdet.attention import relative_logits
 from lesa_mmdet.attention.decomposed.reference import attend_flattened_normalized, attend_normalized
 

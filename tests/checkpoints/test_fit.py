@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.runner.checkpoint import load_state_dict
 
-from lesa_mmdet.checkpoints.fit import load_whole, require_fit, weights_of
+from lesa_mmdet.checkpoints.fit import load_strict, require_fit, weights_of
 from lesa_mmdet.upstream import MODELS
 
 from helpers.backbones import mmdet_scope  # noqa: F401
@@ -44,9 +44,9 @@ def test_its_own_checkpoint_fits(build):
     source, model = build(), build()
     checkpoint = checkpoint_of(source, without='num_batches_tracked')
     checkpoint['state_dict'] = {f'module.{k}': v for k, v in checkpoint['state_dict'].items()}
-    load_whole(model, checkpoint)
+    load_strict(model, checkpoint)
     checkpoint = checkpoint_of(source)
-    load_whole(model, checkpoint)
+    load_strict(model, checkpoint)
     assert_loaded(model, checkpoint)
 
 
@@ -61,25 +61,25 @@ def test_its_own_checkpoint_fits(build):
 )
 def test_what_is_missing_is_refused(without, message, build):
     with pytest.raises(ValueError, match=f'does not fit MaskRCNN: \\d+ {message}|{message}'):
-        load_whole(build(), checkpoint_of(build(), without))
+        load_strict(build(), checkpoint_of(build(), without))
 
 
 def test_what_is_unexpected_is_refused(build):
     checkpoint = checkpoint_of(build(), **{'roi_head.semantic_head.x': torch.zeros(1)})
     with pytest.raises(ValueError, match=r'1 unexpected \(roi_head.semantic_head.x\)'):
-        load_whole(build(), checkpoint)
+        load_strict(build(), checkpoint)
 
 
 def test_the_model_is_not_checked_a_second_time(build):
     model = build()
-    load_whole(model, checkpoint_of(build()))
+    load_strict(model, checkpoint_of(build()))
     assert model.load_state_dict({}, strict=False).missing_keys
 
 
 def test_other_classes_are_not_evaluated(build):
     shapes = r'roi_head.bbox_head.fc_cls.weight \(81, 256\) instead of \(4, 256\)'
     with pytest.raises(ValueError, match=f'4 of another shape .{shapes}.*load_from only'):
-        load_whole(build(), checkpoint_of(build(80)))
+        load_strict(build(), checkpoint_of(build(80)))
 
 
 def test_heads_of_other_classes_start_fresh_in_fine_tuning(build, told):
@@ -128,14 +128,14 @@ def test_position_tables_are_fitted_unless_an_optimizer_knows_them(build, told):
 def test_weights_that_are_not_finite_are_refused(value, build):
     checkpoint = checkpoint_of(build(), **{'neck.fpn_convs.0.conv.bias': torch.tensor([value])})
     with pytest.raises(ValueError, match=r'not finite.*1 tensors \(neck.fpn_convs.0.conv.bias\)'):
-        load_whole(build(), checkpoint)
+        load_strict(build(), checkpoint)
 
 
 def test_a_backbone_alone_and_something_else_are_named(build):
     backbone = {'state_dict': build().backbone.state_dict()}
     with pytest.raises(ValueError, match='it is one of a backbone alone: .*init_cfg'):
-        load_whole(build(), backbone)
+        load_strict(build(), backbone)
     with pytest.raises(ValueError, match=r'nothing of this model, but 2 keys \(epoch, optim\)'):
-        load_whole(build(), {'epoch': 3, 'optim': {}})
+        load_strict(build(), {'epoch': 3, 'optim': {}})
     with pytest.raises(ValueError, match='no state dict, only a list'):
         weights_of([1])

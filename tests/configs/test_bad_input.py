@@ -7,8 +7,7 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 
-from lesa_mmdet import preflight
-from lesa_mmdet.engine import launch
+from lesa_mmdet.engine import launch, preflight
 
 from helpers.configs import load
 from helpers.paths import ROOT

@@ -108,7 +108,7 @@ def test_box_heads_of_cascade_are_those_of_convnext(name, tmp_path):
     path = 'convnext/cascade-mask-rcnn_convnext-t-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_coco'
     (tmp_path / 'base.py').write_text(f"_base_ = 'mmdet::{path}.py'")
     expected = Config.fromfile(tmp_path / 'base.py', import_custom_modules=False)
-    # But for what mmdet 3 does otherwise than theirs: tests/test_roi_heads.py.
+    # But for what mmdet 3 does otherwise than theirs: tests/models/test_roi_heads.py.
     expected.model.roi_head.type = 'LESA_CascadeRoIHead'
     expected.model.train_cfg.rpn_proposal.min_bbox_size = -1
     expected.model.test_cfg.rpn.min_bbox_size = -1

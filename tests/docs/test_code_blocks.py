@@ -14,8 +14,8 @@ from mmengine.dataset import pseudo_collate
 from sybil import Sybil
 from sybil.parsers.myst import CodeBlockParser
 
-from lesa_mmdet.command import add_model_options, add_out, add_repeatable
 from lesa_mmdet.engine.launch import find_tool
+from lesa_mmdet.utils.command import add_model_options, add_out, add_repeatable
 
 from helpers.detectors import save_detector
 from helpers.paths import ROOT

@@ -10,8 +10,8 @@ import mmcv
 import numpy as np
 import pytest
 
-from lesa_mmdet.analysis.model import load_model
-from lesa_mmdet.images import read_image
+from lesa_mmdet.apis.load import load_model
+from lesa_mmdet.utils.images import read_image
 
 from helpers.detectors import save_coordinates
 
@@ -19,7 +19,7 @@ from helpers.detectors import save_coordinates
 @pytest.fixture(scope='module')
 def explorer(served):
     """The same models in this process."""
-    explorer = pytest.importorskip('lesa_mmdet.analysis.explorer')
+    explorer = pytest.importorskip('lesa_mmdet.visualization.page')
     models = {name: load_model(*detector) for name, detector in served.detectors.items()}
     return explorer.Explorer(models)
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from mmengine.config import Config
 
-from lesa_mmdet import preflight
+from lesa_mmdet.engine import preflight
 
 from helpers.classifiers import CLASSES, load
 from helpers.paths import ROOT

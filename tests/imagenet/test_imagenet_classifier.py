@@ -49,7 +49,7 @@ import lesa_mmdet
 from mmdet.registry import MODELS
 MODELS.build(dict(type='LESA_ResNet', depth=50, base_channels=16))
 try:
-    import lesa_mmdet.classifiers
+    import lesa_mmdet.models.classifiers
 except ImportError as error:
     print(error)
 """

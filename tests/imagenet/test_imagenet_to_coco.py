@@ -8,10 +8,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from lesa_mmdet.analysis.curves import read_scalars
 from lesa_mmdet.attention import fit_table
 from lesa_mmdet.checkpoints.files import read_checkpoint
 from lesa_mmdet.datasets.shapes import generate
+from lesa_mmdet.visualization.curves import read_scalars
 
 from helpers.classifiers import load, options
 from helpers.paths import ROOT

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from lesa_mmdet.analysis.curves import read_scalars
 from lesa_mmdet.checkpoints.files import read_checkpoint
 from lesa_mmdet.datasets.shapes import generate
+from lesa_mmdet.visualization.curves import read_scalars
 
 from helpers.training import kill, start
 

@@ -7,7 +7,7 @@ import zipfile
 import pytest
 from pycocotools.coco import COCO
 
-from lesa_mmdet.analysis.curves import read_scalars
+from lesa_mmdet.visualization.curves import read_scalars
 
 pytestmark = pytest.mark.slow
 

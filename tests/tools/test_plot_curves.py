@@ -5,7 +5,7 @@ import json
 import pytest
 from matplotlib.figure import Figure
 
-from lesa_mmdet.analysis.curves import compare_curves
+from lesa_mmdet.visualization.curves import compare_curves
 
 KEYS = ('train/accuracy/top1', 'val/accuracy/top1')
 

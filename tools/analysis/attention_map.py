@@ -8,13 +8,14 @@ takes. Of ELSA: the weights of the position's neighbours, and what each head add
 from argparse import ArgumentParser
 from pathlib import Path
 
-from lesa_mmdet.analysis.curves import PICTURES
 from lesa_mmdet.analysis.maps import look
-from lesa_mmdet.analysis.model import load_model, operators
-from lesa_mmdet.analysis.panels import draw_maps
-from lesa_mmdet.command import add_model_options, add_out, command
-from lesa_mmdet.images import read_image
-from lesa_mmdet.preflight import check_output
+from lesa_mmdet.analysis.operators import operators
+from lesa_mmdet.apis.load import load_model
+from lesa_mmdet.utils.command import add_model_options, add_out, command
+from lesa_mmdet.utils.images import read_image
+from lesa_mmdet.utils.paths import check_output
+from lesa_mmdet.visualization.curves import PICTURES
+from lesa_mmdet.visualization.panels import draw_maps
 
 
 @command

@@ -7,12 +7,12 @@ Example: tools/analysis/compare.py data/coco/val2017/000000000139.jpg --models C
 from argparse import ArgumentParser
 from pathlib import Path
 
-from lesa_mmdet.analysis.compare import draw_comparison, draw_detections
-from lesa_mmdet.analysis.curves import PICTURES
-from lesa_mmdet.analysis.model import load_model
-from lesa_mmdet.command import add_model_options, add_out, add_repeatable, command
-from lesa_mmdet.images import find_images
-from lesa_mmdet.preflight import check_output
+from lesa_mmdet.apis.load import load_model
+from lesa_mmdet.utils.command import add_model_options, add_out, add_repeatable, command
+from lesa_mmdet.utils.images import find_images
+from lesa_mmdet.utils.paths import check_output
+from lesa_mmdet.visualization.compare import draw_comparison, draw_detections
+from lesa_mmdet.visualization.curves import PICTURES
 
 
 @command

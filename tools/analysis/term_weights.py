@@ -20,13 +20,14 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from lesa_mmdet.analysis.curves import PICTURES
-from lesa_mmdet.analysis.model import load_model
 from lesa_mmdet.analysis.weights import TermWeights, ablated, plot, with_mean
-from lesa_mmdet.command import add_model_options, command
-from lesa_mmdet.configs import load_config
-from lesa_mmdet.preflight import check_config, check_output
+from lesa_mmdet.apis.load import load_model
+from lesa_mmdet.engine.preflight import check_config
 from lesa_mmdet.upstream import CocoMetric
+from lesa_mmdet.utils.command import add_model_options, command
+from lesa_mmdet.utils.configs import load_config
+from lesa_mmdet.utils.paths import check_output
+from lesa_mmdet.visualization.curves import PICTURES
 
 
 @command

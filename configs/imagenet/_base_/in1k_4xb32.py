@@ -1,6 +1,6 @@
 # Nothing of mmpretrain is a base here, so that the configs can be read without it.
 default_scope = 'mmpretrain'
-custom_imports = dict(imports=['lesa_mmdet', 'lesa_mmdet.classifiers'])
+custom_imports = dict(imports=['lesa_mmdet', 'lesa_mmdet.models.classifiers'])
 
 # The last stage keeps the map of stage 3: 14 x 14 for images of 224 pixels (paper, section 4.1).
 model = dict(
@@ -73,7 +73,7 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
     # There is always a complete checkpoint, and one training at a time that writes it.
-    checkpoint=dict(type='mmdet.WholeCheckpointHook', interval=1, max_keep_ckpts=3),
+    checkpoint=dict(type='mmdet.AtomicCheckpointHook', interval=1, max_keep_ckpts=3),
     lock=dict(type='mmdet.WorkDirLockHook'),
     # A checkpoint fits the model, the classes and the training, or is refused.
     fit=dict(type='mmdet.FitCheckpointHook'),

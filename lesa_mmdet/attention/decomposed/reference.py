@@ -45,7 +45,7 @@ def attend_normalized(
 ) -> Tensor:
     """Attention whose similarity terms pass a batch norm: what LESA defines.
 
-    The operators compute the same from folded scales (:mod:`lesa_mmdet.attention.statistics`).
+    The operators compute the same from folded scales (:mod:`lesa_mmdet.attention.scales`).
 
     Args:
         q (Tensor): Queries, shape (B, heads, H * W, d).

@@ -1,12 +1,12 @@
 """Hooks of mmengine's runner, registered in mmdet."""
 
+from .atomic_checkpoint import AtomicCheckpointHook
 from .autocast import BackboneAutocastHook
 from .epoch_seed import EpochSeedHook
 from .finite_loss import FiniteLossHook
 from .fit_checkpoint import FitCheckpointHook
 from .mask_memory import MaskMemoryHook
 from .term_weights import TermWeightsHook
-from .whole_checkpoint import WholeCheckpointHook
 from .work_dir_lock import WorkDirLockHook
 
 __all__ = [
@@ -16,6 +16,6 @@ __all__ = [
     'MaskMemoryHook',
     'FitCheckpointHook',
     'TermWeightsHook',
-    'WholeCheckpointHook',
+    'AtomicCheckpointHook',
     'WorkDirLockHook',
 ]

@@ -3,7 +3,7 @@
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from ...mask_memory import guard_masks
+from ...models.mask_memory import guard_masks
 from ...upstream import HOOKS, Hook
 
 

@@ -4,7 +4,7 @@ import torch
 from mmdet.structures import DetDataSample
 from PIL import Image
 
-from lesa_mmdet.analysis.model import load_model
+from lesa_mmdet.apis.load import load_model
 
 from helpers.bad_input import Case
 

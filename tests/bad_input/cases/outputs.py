@@ -7,7 +7,7 @@ import torch
 from pycocotools import mask as coco_mask
 
 from lesa_mmdet.datasets.shapes import generate
-from lesa_mmdet.submission import CocoSubmission, pack
+from lesa_mmdet.evaluation.submission import CocoSubmission, pack
 
 from helpers.bad_input import Case
 

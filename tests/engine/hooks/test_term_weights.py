@@ -10,8 +10,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from lesa_mmdet import TermWeightsHook
-from lesa_mmdet.analysis.curves import read_scalars
 from lesa_mmdet.analysis.weights import TermWeights, with_mean
+from lesa_mmdet.visualization.curves import read_scalars
 
 
 class Model(BaseModel):

@@ -1,0 +1,70 @@
+"""The operators in a model."""
+
+from torch import nn
+
+from ..layers import Operator
+from ..upstream import Bottleneck
+
+
+def operators(model: nn.Module) -> dict[str, Operator]:
+    """The operators of a model by the names of their blocks, in the order they run.
+
+    Blocks of a ResNet are called 'layer3.1', those of a Swin 'stages.2.blocks.1'.
+
+    Args:
+        model (nn.Module): Detector, classifier or backbone.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    backbone = getattr(model, 'backbone', model)
+    found = {
+        _block_of(name): module
+        for name, module in backbone.named_modules()
+        if isinstance(module, Operator)
+    }
+    if not found:
+        raise ValueError(
+            f'{type(backbone).__name__} has no operator, only convolution: take the config and '
+            'checkpoint of a model with self-attention or LESA'
+        )
+    return found
+
+
+def _block_of(name: str) -> str:
+    return name.removesuffix('.conv2').removesuffix('.attn.operator')
+
+
+def mixers(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers of a model that mix positions, by the names of their blocks, in their order.
+
+    Args:
+        model (nn.Module): Detector, classifier or backbone.
+
+    Returns:
+        dict[str, nn.Module]: Operators, and the 3x3 convolutions of bottlenecks without one.
+    """
+    backbone = getattr(model, 'backbone', model)
+    found = {}
+    for name, module in backbone.named_modules():
+        if isinstance(module, Operator):
+            found[_block_of(name)] = module
+        elif isinstance(module, Bottleneck):
+            found[name] = module.conv2
+    return found
+
+
+def get_operator(model: nn.Module, name: str) -> Operator:
+    """The operator of a block.
+
+    Args:
+        model (nn.Module): Detector, classifier or backbone.
+        name (str): One of the names of :func:`operators`.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    found = operators(model)
+    if name not in found:
+        raise ValueError(f'layer {name!r} has no operator; available: {", ".join(found)}')
+    return found[name]

@@ -1,0 +1,189 @@
+"""Running a model on images and videos.
+
+In the output folder are
+
+* ``vis/``: the drawings;
+* ``predictions.json``: results as pycocotools' ``COCO.loadRes`` takes them;
+* ``images.json``: the images and categories that their ids stand for;
+* ``records.jsonl``: one line an image or video that is done. From it, whoever starts again goes on.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import cv2
+import mmcv
+import numpy as np
+from tqdm import tqdm
+
+from ..utils.images import IMAGE_SUFFIXES, find_images, read_image
+from .load import load_model
+from .predictors import Predictor
+from .records import VIDEO_SUFFIXES, Records, is_video, stamp
+
+
+@dataclass
+class Report:
+    """What became of the images and videos that were asked for.
+
+    Attributes:
+        done (int): Images and videos that were run.
+        skipped (int): Those that were done before.
+        unreadable (dict[str, str]): Those that could not be read, and why.
+    """
+
+    done: int = 0
+    skipped: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+def infer(
+    sources: Iterable[Union[str, Path]],
+    config: Union[str, Path],
+    checkpoint: Union[str, Path],
+    out_dir: Union[str, Path],
+    *,
+    batch_size: int = 1,
+    score_thr: float = 0.3,
+    device: str = 'cpu',
+    cfg_options: Optional[dict] = None,
+) -> Report:
+    """Run a detector or classifier on images and videos, and write what it finds.
+
+    What a former run with the same model has left in the folder is kept and not done again.
+
+    Args:
+        sources (Iterable[str | Path]): Files, folders, patterns and URLs of images, and videos.
+        config (str | Path): Config of a detector or, with mmpretrain, a classifier.
+        checkpoint (str | Path): Its checkpoint, a file or URL.
+        out_dir (str | Path): Folder to write to.
+        batch_size (int): Images a step.
+        score_thr (float): Detections below are not drawn; ``predictions.json`` has all.
+        device (str): Device to run on.
+        cfg_options (dict, optional): Changes to the config.
+
+    Returns:
+        Report: What was done, what was there before, and what could not be read.
+
+    Raises:
+        FileNotFoundError: If a source, the config or the checkpoint does not exist.
+        ValueError: If batch_size is not positive, the checkpoint is not of the model, or the folder
+            has results of another model.
+    """
+    if batch_size < 1:
+        raise ValueError(f'the batch size has to be at least 1, got {batch_size}')
+    sources = dict.fromkeys(find_images(sources, IMAGE_SUFFIXES | VIDEO_SUFFIXES))
+    model = load_model(config, checkpoint, device, cfg_options)
+    settings = dict(
+        config=_digest(model.cfg.to_dict()),
+        checkpoint=[str(checkpoint), stamp(checkpoint)],
+        score_thr=score_thr,
+    )
+    records = Records(Path(out_dir), settings)
+    runner = Runner(Predictor.of(model), records, batch_size, score_thr)
+    todo = [source for source in sources if not records.has(source)]
+    report = Report(skipped=len(sources) - len(todo))
+    try:
+        with tqdm(desc='images', unit='image', total=len(todo)) as progress:
+            for source, problem in runner.run(todo, progress):
+                if problem:
+                    report.unreadable[source] = problem
+                else:
+                    report.done += 1
+    finally:
+        records.write_results(runner.predictor.categories())
+    return report
+
+
+class Runner:
+    """Runs a predictor on sources, and keeps its drawings and results in the records."""
+
+    def __init__(
+        self, predictor: Predictor, records: Records, batch_size: int, score_thr: float
+    ) -> None:
+        self.predictor, self._records = predictor, records
+        self._batch_size, self._score_thr = batch_size, score_thr
+
+    def run(self, sources: Sequence[str], progress: tqdm) -> Iterator[tuple[str, Optional[str]]]:
+        """Run everything; yields each source with the reason why it could not be read, if any."""
+        images = [source for source in sources if not is_video(source)]
+        for start in range(0, len(images), self._batch_size):
+            batch = {}
+            for source in images[start : start + self._batch_size]:
+                try:
+                    batch[source] = read_image(source)
+                except (FileNotFoundError, ValueError) as error:
+                    yield source, str(error)
+                    progress.update()
+            for source, (drawn, image) in zip(batch, self._predict(list(batch.values()))):
+                name = self._records.name(source)
+                mmcv.imwrite(mmcv.rgb2bgr(drawn), str(self._records.drawing(name)))
+                self._records.add(source, name, [dict(file_name=name, **image)])
+                yield source, None
+                progress.update()
+        for source in filter(is_video, sources):
+            try:
+                self._run_video(source, progress)
+            except ValueError as error:
+                yield source, str(error)
+            else:
+                yield source, None
+            progress.update()
+
+    def _predict(self, images: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, dict]]:
+        """Drawings, and sizes with results, of RGB images."""
+        samples = self.predictor.predict(images) if images else ()
+        for image, sample in zip(images, samples):
+            height, width = image.shape[:2]
+            results = self.predictor.describe(sample)
+            drawn = self.predictor.draw(image, sample, self._score_thr)
+            yield drawn, dict(height=height, width=width, results=results)
+
+    def _run_video(self, source: str, progress: tqdm) -> None:
+        """Run a video frame by frame.
+
+        Raises:
+            ValueError: If it has no frame that can be read.
+        """
+        video = cv2.VideoCapture(source)
+        name = self._records.name(source)
+        path = self._records.drawing(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        progress.total += max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
+        frames, writer = [], None
+        try:
+            while batch := self._read_frames(video):
+                for drawn, frame in self._predict(batch):
+                    if writer is None:
+                        size = drawn.shape[1::-1]
+                        fps = video.get(cv2.CAP_PROP_FPS) or 25
+                        codec = cv2.VideoWriter_fourcc(*'mp4v')
+                        writer = cv2.VideoWriter(str(path), codec, fps, size)
+                    writer.write(mmcv.rgb2bgr(drawn))
+                    frames.append(dict(file_name=f'{name}/frame_{len(frames):06d}', **frame))
+                progress.update(len(batch))
+        finally:
+            video.release()
+            if writer:
+                writer.release()
+        if not frames:
+            raise ValueError(f'video {source} cannot be read: it is no video, or broken')
+        self._records.add(source, name, frames)
+
+    def _read_frames(self, video: cv2.VideoCapture) -> list[np.ndarray]:
+        """The next frames of a video, RGB; none at its end."""
+        frames = []
+        while len(frames) < self._batch_size:
+            read, frame = video.read()
+            if not read:
+                break
+            frames.append(mmcv.bgr2rgb(frame))
+        return frames
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,91 @@
+"""A trained model, built and loaded for evaluation."""
+
+import warnings
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import torch
+from mmdet.apis import init_detector
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import CheckpointLoader
+from torch import nn
+
+from ..checkpoints.fit import load_whole
+from ..models.mask_memory import guard_masks
+from ..utils.configs import load_config
+from ..utils.paths import TRAIN_HINT, check_exists
+
+
+def load_model(
+    config: Union[str, Path, Config],
+    checkpoint: Union[str, Path],
+    device: str = 'cpu',
+    cfg_options: Optional[dict] = None,
+) -> nn.Module:
+    """Build the detector or classifier of a config, with a checkpoint's weights, for evaluation.
+
+    mmdet and mmpretrain do so themselves, each for its own; which one it is follows from the
+    config's ``default_scope``, which becomes the current one.
+
+    Args:
+        config (str, Path or Config): Config of a detector or, with mmpretrain, a classifier.
+        checkpoint (str or Path): File or URL, as training saves it.
+        device (str): Device to put the model on.
+        cfg_options (dict, optional): Changes to the config.
+
+    Returns:
+        nn.Module: The model in evaluation mode; ``model.cfg`` is its config.
+
+    Raises:
+        FileNotFoundError: If there is no such config or checkpoint.
+        ValueError: If the checkpoint is none, or of another backbone or operator, or if it is a
+            classifier and mmpretrain is not installed.
+    """
+    if isinstance(config, Config):
+        cfg = deepcopy(config)
+        cfg.merge_from_dict(cfg_options or {})
+    else:
+        cfg = load_config(str(config), cfg_options)
+    check_exists(str(checkpoint), 'checkpoint', TRAIN_HINT)
+    cfg.model.backbone.init_cfg = None  # the checkpoint has it all
+    _check_device(device)
+    scope = cfg.get('default_scope', 'mmdet')
+    init_default_scope(scope)
+    if scope == 'mmpretrain':
+        from mmpretrain import get_model as build
+    else:
+        build = init_detector
+    with warnings.catch_warnings():  # that there is no checkpoint yet
+        warnings.simplefilter('ignore')
+        model = build(cfg, None, device=device)
+    try:
+        content = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
+        load_whole(model, content)
+    except ValueError as error:
+        raise ValueError(
+            f'{checkpoint} does not go into the model of {cfg.filename}: {error}'
+        ) from error
+    _name_classes(model, content.get('meta') or {})
+    model.cfg = cfg
+    guard_masks(model)
+    return model
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: PyTorch without CUDA
+        reason = str(error).partition('\n')[0]
+        raise ValueError(f'device {device!r} cannot be used: {reason}') from error
+
+
+def _name_classes(model: nn.Module, meta: Mapping[str, Any]) -> None:
+    """Give a model the names of the classes that its checkpoint has learnt, if that has them."""
+    names = {key.lower(): value for key, value in (meta.get('dataset_meta') or {}).items()}
+    classes = names.get('classes') or meta.get('CLASSES')  # of mmdet 3, of mmdet 2
+    own = '_dataset_meta' if hasattr(model, '_dataset_meta') else 'dataset_meta'  # mmpretrain's
+    if classes:
+        setattr(model, own, {**names, **getattr(model, own), 'classes': classes})

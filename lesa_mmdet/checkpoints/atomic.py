@@ -1,0 +1,46 @@
+"""Writing files whole: whatever happens meanwhile, there is the old one or the new one."""
+
+import os
+from pathlib import Path
+from typing import Union
+
+from mmengine.fileio import LocalBackend, register_backend
+
+UNFINISHED = '.tmp'  # what such a file's name ends with
+
+
+class AtomicBackend(LocalBackend):
+    """mmengine's files on disk, each written under another name and renamed when it is complete.
+
+    For the ``backend_args`` of mmengine: ``dict(backend='atomic')``.
+    """
+
+    def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
+        """Write bytes to a file."""
+        write_atomic(filepath, obj)
+
+
+def write_atomic(path: Union[str, Path], data: bytes) -> None:
+    """Write a file so that it is complete, even after a loss of power, or not there.
+
+    Args:
+        path (str or Path): Where to write it. What is there is replaced.
+        data (bytes): All of it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + UNFINISHED)
+    with open(unfinished, 'wb') as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
+    if os.name == 'posix':  # the folder has to know its new name, too
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+register_backend('atomic', AtomicBackend, force=True)

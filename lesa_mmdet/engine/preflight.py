@@ -1,0 +1,199 @@
+"""What is looked at before anything is built: files that are read and written, classes."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.fileio import join_path
+
+from ..upstream import DATASETS
+from ..utils.paths import check_exists
+
+COCO_HINT = (
+    'get COCO 2017 with tools/download_coco.py, which puts it into data/coco (annotations/, '
+    'train2017/, val2017/), or name your folder in the config'
+)
+SHAPES_HINT = 'tools/demo.py draws these images before it trains on them'
+OWN_HINT = 'name your own in the config, as docs/reuse.md shows'
+STUFF_HINT = (
+    'get the maps with tools/download_coco.py --parts stuff, which puts them into '
+    'data/coco/stuffthingmaps, or take the config that needs none: '
+    'configs/htc/htc-without-semantic_lesa-wrn50-dconv-c3-c5_fpn_4xb1-20e_coco-1280.py'
+)
+CHECKPOINT_HINT = (
+    'get the pre-trained backbones from https://github.com/Chenglin-Yang/LESA (none of plain '
+    'self-attention was released: pre-train your own, docs/pretraining.md), or train from scratch '
+    'with --cfg-options model.backbone.init_cfg=None'
+)
+IMAGE_FOLDER_HINTS = {
+    'ImageNet': (
+        'get ILSVRC 2012 from https://image-net.org/download and put it into data/imagenet, one '
+        'folder of images a class in train/ and in val/, or name your folder in the config'
+    ),
+    'CustomDataset': (
+        'name a folder that has one folder of images a class, such as tools/crop_coco.py cuts out '
+        "of COCO's images"
+    ),
+}
+LOADERS = {'train': ('train_dataloader', 'val_dataloader'), 'test': ('test_dataloader',)}
+EVALUATORS = {'train': ('val_evaluator',), 'test': ('test_evaluator',)}
+
+
+def check_config(cfg: Mapping[str, Any], tool: str) -> None:
+    """Look at the files that a config names, and at the classes of its parts.
+
+    Args:
+        cfg (Mapping[str, Any]): A whole config.
+        tool (str): 'train' or 'test'.
+
+    Raises:
+        FileNotFoundError: If a file or folder does not exist.
+        ValueError: If parts of the config do not fit each other.
+    """
+    for loader in (*LOADERS[tool], *EVALUATORS[tool]):
+        if not cfg.get(loader):
+            if tool == 'train' and loader.startswith('val_'):
+                continue  # a training without validation
+            raise ValueError(f'the config has no {loader}, which tools/{tool}.py needs')
+    check_files(cfg, tool)
+    check_classes(cfg, tool)
+    _check_evaluators(cfg, tool)
+
+
+def check_files(cfg: Mapping[str, Any], tool: str) -> None:
+    """Look for the annotation files, images and checkpoints that a config names.
+
+    Args:
+        cfg (Mapping[str, Any]): A whole config.
+        tool (str): 'train' or 'test'.
+
+    Raises:
+        FileNotFoundError: For the first that does not exist, with where to get it.
+        ValueError: If the images are of other classes than the classifier knows.
+    """
+    for loader in LOADERS[tool]:
+        for dataset in _dicts_with(cfg.get(loader), 'type'):
+            if dataset['type'] in IMAGE_FOLDER_HINTS:
+                _check_image_folder(dataset, loader, cfg['model'].get('head') or {})
+        for dataset in _dicts_with(cfg.get(loader), 'ann_file'):
+            ann_file, hint = _ann_file(dataset), _hint(dataset)
+            check_exists(ann_file, f'annotation file of {loader}', hint)
+            for kind, folder in (dataset.get('data_prefix') or {}).items():
+                path = join_path(dataset.get('data_root') or '', folder)
+                folder_hint = STUFF_HINT if kind == 'seg' else hint
+                check_exists(path, f'{kind} folder of {loader}', folder_hint, is_folder=True)
+    for evaluator in EVALUATORS[tool]:
+        for metric in _dicts_with(cfg.get(evaluator), 'ann_file'):
+            what = f'annotation file of {evaluator}'
+            check_exists(metric['ann_file'], what, _hint(metric))
+    if tool == 'train':
+        for init_cfg in _dicts_with(cfg.get('model'), 'checkpoint'):
+            check_exists(init_cfg['checkpoint'], 'pre-trained checkpoint', CHECKPOINT_HINT)
+
+
+def check_classes(cfg: Mapping[str, Any], tool: str) -> None:
+    """Compare the classes of a detector's heads with those of the data sets.
+
+    Raises:
+        ValueError: If their numbers differ, or the classes are no tuple.
+    """
+    heads = dict(_heads(cfg.get('model') or {}, 'model'))
+    for loader in LOADERS[tool]:
+        for dataset in _dicts_with(cfg.get(loader), 'ann_file'):
+            known = getattr(DATASETS.get(dataset.get('type', '')), 'METAINFO', {})
+            classes = {**known, **(dataset.get('metainfo') or {})}.get('classes')
+            if isinstance(classes, str):
+                raise ValueError(
+                    f'metainfo.classes of {loader} is the text {classes!r}, but has to be a tuple '
+                    f'of names: ({classes!r},) with a comma for a single class'
+                )
+            wrong = [
+                f'{path} is {number}'
+                for path, number in heads.items()
+                if classes and number != len(classes)
+            ]
+            if wrong:
+                raise ValueError(
+                    f'{loader} has {len(classes)} classes ({_shorten(classes)}), but '
+                    f'{", ".join(wrong)}: set the numbers to {len(classes)}, or name the classes '
+                    f'that {dataset["ann_file"]} has in metainfo.classes of each data set'
+                )
+
+
+def _heads(node: Any, path: str) -> Iterator[tuple[str, int]]:
+    """The numbers of classes in a detector's config by their paths."""
+    if isinstance(node, (list, tuple)):
+        node = dict(enumerate(node))
+    if isinstance(node, Mapping):
+        if isinstance(node.get('num_classes'), int):
+            yield f'{path}.num_classes', node['num_classes']
+        for key, child in node.items():
+            if key not in ('rpn_head', 'semantic_head', 'train_cfg', 'test_cfg', 'init_cfg'):
+                yield from _heads(child, f'{path}.{key}')
+
+
+def _check_evaluators(cfg: Mapping[str, Any], tool: str) -> None:
+    """Check that evaluation knows the truth of the images that it is given."""
+    for evaluator, loader in zip(EVALUATORS[tool], LOADERS[tool][-1:]):
+        files = [_ann_file(dataset) for dataset in _dicts_with(cfg.get(loader), 'ann_file')]
+        for metric in _dicts_with(cfg.get(evaluator), 'ann_file'):
+            known = [Path(file).resolve() for file in files]
+            if files and Path(metric['ann_file']).resolve() not in known:
+                raise ValueError(
+                    f'{evaluator}.ann_file is {metric["ann_file"]}, but {loader} has the images of '
+                    f'{", ".join(files)}: name the same file in both'
+                )
+
+
+def _ann_file(dataset: Mapping[str, Any]) -> str:
+    return join_path(dataset.get('data_root') or '', dataset['ann_file'])
+
+
+def _hint(part: Mapping[str, Any]) -> str:
+    """Where to get the data that a data set or a metric names."""
+    path = _ann_file(part)
+    if re.search('(train|val|test|test-dev|unlabeled)2017', Path(path).name):
+        return COCO_HINT
+    return SHAPES_HINT if 'shapes' in Path(path).parts else OWN_HINT
+
+
+def _shorten(names: Sequence[str], first: int = 6) -> str:
+    return ', '.join(names[:first]) + ', ...' * (len(names) > first)
+
+
+def _check_image_folder(dataset: Mapping, loader: str, head: Mapping) -> None:
+    """Check that a data set of mmpretrain has a folder of images for each class of the head."""
+    root, split = dataset.get('data_root', ''), dataset.get('split', '')
+    prefix = dataset.get('data_prefix') or split
+    folder = join_path(root, prefix['img_path'] if isinstance(prefix, Mapping) else prefix)
+    what, hint = f'image folder of {loader}', IMAGE_FOLDER_HINTS[dataset['type']]
+    check_exists(folder, what, hint, is_folder=True)
+    listed = dataset.get('ann_file') or Path(root, 'meta', f'{split}.txt').is_file()
+    if listed or '://' in folder:
+        return
+    folders = [entry.path for entry in os.scandir(folder) if entry.is_dir()]
+    if not any(os.listdir(path) for path in folders):
+        raise FileNotFoundError(f'{what}: {folder} has no folders of images; {hint}')
+    expected = {'model.head.num_classes': head.get('num_classes', len(folders))}
+    if dataset['type'] == 'ImageNet' and 'classes' not in (dataset.get('metainfo') or {}):
+        expected['ImageNet'] = 1000
+    for name, number in expected.items():
+        if number != len(folders):
+            raise ValueError(
+                f'{what}: {folder} has folders of {len(folders)} classes, but {name} has {number}; '
+                f'for classes of your own set model.head.num_classes={len(folders)} and '
+                f'{loader}.dataset.metainfo.classes=None (their names are those of the folders)'
+            )
+
+
+def _dicts_with(node: Any, key: str) -> Iterator[Mapping[str, Any]]:
+    """All dicts inside a config that have a value for a key."""
+    if isinstance(node, Mapping):
+        if node.get(key):
+            yield node
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for child in node:
+            yield from _dicts_with(child, key)

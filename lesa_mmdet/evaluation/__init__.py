@@ -1,0 +1,1 @@
+"""What a config's evaluators build."""

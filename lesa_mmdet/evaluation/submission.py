@@ -1,0 +1,253 @@
+"""Results for the COCO evaluation server: written, checked and zipped."""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Optional
+from zipfile import ZIP_DEFLATED, ZipFile
+
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
+from pycocotools.coco import COCO
+from tqdm import tqdm
+
+from ..datasets.masks import find_rle_problem
+from ..upstream import METRICS, CocoMetric
+
+# What a result has for each task. Were there boxes beside masks, the server would take the areas of
+# the boxes for those of the masks.
+KEYS = {
+    'bbox': ('image_id', 'category_id', 'score', 'bbox'),
+    'segm': ('image_id', 'category_id', 'score', 'segmentation'),
+}
+
+
+@METRICS.register_module()
+class CocoSubmission(CocoMetric):
+    """mmdet's ``CocoMetric`` in ``format_only`` mode, which ends with zip files for the server.
+
+    Beside ``outfile_prefix.bbox.json`` and ``.segm.json`` it writes ``.images.json``, the ids of
+    the images that were tested: an image without detections is not in the others.
+
+    Args:
+        algorithm (str): Name of the results on the server.
+        ann_file (str): COCO's list of the images.
+        outfile_prefix (str): What the paths of written files begin with.
+        **kwargs: As of ``CocoMetric``.
+    """
+
+    def __init__(self, algorithm: str, ann_file: str, outfile_prefix: str, **kwargs: Any) -> None:
+        super().__init__(
+            ann_file=ann_file, outfile_prefix=outfile_prefix, format_only=True, **kwargs
+        )
+        self.algorithm = _check_algorithm(algorithm)
+        self.ann_file = ann_file
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Write, check and zip the results, instead of those of an earlier run if there are any.
+
+        Args:
+            results (list): A pair (ground truth, detections) for every image, as of ``CocoMetric``.
+
+        Returns:
+            dict[str, float]: Nothing: the server has the truth.
+
+        Raises:
+            ValueError: If the server would refuse the results, or they lack images. They are
+                written all the same.
+        """
+        Path(self.outfile_prefix).parent.mkdir(parents=True, exist_ok=True)
+        _remove_earlier(self.outfile_prefix)
+        super().compute_metrics(results)
+        image_ids = sorted(truth['img_id'] for truth, _ in results)
+        Path(f'{self.outfile_prefix}.images.json').write_text(json.dumps(image_ids))
+        pack(self.outfile_prefix, self.ann_file, self.algorithm)
+        return {}
+
+
+def _remove_earlier(prefix: str) -> None:
+    """Remove what an earlier run has left under a prefix, so that nothing of it is packed."""
+    for kind in (*KEYS, 'images'):
+        Path(f'{prefix}.{kind}.json').unlink(missing_ok=True)
+    for task in KEYS:
+        for archive in Path(f'{prefix}_{task}').glob('detections_*_results.zip'):
+            archive.unlink()
+
+
+def configure(cfg: Config, switch: Config, algorithm: str, work_dir: Path) -> Config:
+    """Turn a config's test into one that writes results for the server.
+
+    Args:
+        cfg (Config): A detector's config, with a COCO data set for the test.
+        switch (Config): ``ann_file`` and ``img``, below that data set's ``data_root``, and
+            ``test_evaluator``.
+        algorithm (str): Name of the results on the server.
+        work_dir (Path): Folder for the results.
+
+    Returns:
+        Config: A copy, with absolute paths to annotations and images, so that nobody joins them
+        with the ``data_root`` twice, and a pipeline that asks for no annotations: there are none.
+
+    Raises:
+        ValueError: If the name cannot be part of a file's, or the data set is a wrapper of others.
+        FileNotFoundError: If annotations or images are not there.
+    """
+    cfg = deepcopy(cfg)
+    dataset = cfg.test_dataloader.dataset
+    if 'pipeline' not in dataset:
+        raise ValueError(
+            f'test_dataloader.dataset is a {dataset.type}, which has no images of its own; for '
+            "test-dev it has to be the data set itself, as type='CheckedCocoDataset'"
+        )
+    root = Path(dataset.get('data_root') or '.').absolute()
+    ann_file, img = str(root / switch.ann_file), str(root / switch.img)
+    for path in (ann_file, img):
+        if not Path(path).exists():
+            raise FileNotFoundError(
+                f'{path} does not exist; get test-dev with: '
+                f'python tools/download_coco.py {root} --parts test-info test'
+            )
+    dataset.update(ann_file=ann_file, data_prefix=ConfigDict(img=img))
+    dataset.pipeline = [step for step in dataset.pipeline if step['type'] != 'LoadAnnotations']
+    cfg.test_evaluator = ConfigDict(
+        **switch.test_evaluator,
+        ann_file=ann_file,
+        algorithm=_check_algorithm(algorithm),
+        outfile_prefix=str(Path(work_dir).absolute() / 'results'),
+    )
+    return cfg
+
+
+def pack(prefix: str, ann_file: str, algorithm: str) -> list[Path]:
+    """Check result files, and zip them as the server wants them.
+
+    Args:
+        prefix (str): What the paths of ``CocoSubmission``'s files begin with.
+        ann_file (str): COCO's list of the images.
+        algorithm (str): Name of the results on the server.
+
+    Returns:
+        list[Path]: For each task there are results for, a file
+        ``PREFIX_TASK/detections_SPLIT_ALGORITHM_results.zip``, with a json file of that name.
+
+    Raises:
+        ValueError: If the server would refuse the results, or they lack images.
+        FileNotFoundError: If there are none.
+    """
+    _check_algorithm(algorithm)
+    found = {task: Path(f'{prefix}.{task}.json') for task in KEYS}
+    found = {task: path for task, path in found.items() if path.is_file()}
+    if not found:
+        raise FileNotFoundError(f'neither {prefix}.bbox.json nor {prefix}.segm.json is there')
+    coco = COCO(ann_file)
+    tested_file = Path(f'{prefix}.images.json')
+    tested = _read_json(tested_file) if tested_file.is_file() else None
+    split = re.sub('^(image_info|instances)_', '', Path(ann_file).stem)
+    name = f'detections_{split}_{algorithm}_results'
+
+    archives = []
+    for task, path in found.items():
+        results = _read_json(path)
+        check_results(results, task, coco, tested, str(path))
+        text = json.dumps([{key: result[key] for key in KEYS[task]} for result in results])
+        coco.loadRes(json.loads(text))
+        archives.append(Path(f'{prefix}_{task}', f'{name}.zip'))
+        archives[-1].parent.mkdir(exist_ok=True)
+        with ZipFile(archives[-1], 'w', ZIP_DEFLATED) as archive:
+            archive.writestr(f'{name}.json', text)
+        with_detections = len({result['image_id'] for result in results})
+        print_log(
+            f'ready: {archives[-1]}: {len(results):,} detections in {with_detections:,} of '
+            f'{len(coco.imgs):,} images',
+            logger='current',
+        )
+    return archives
+
+
+def check_results(
+    results: Any, task: str, coco: COCO, tested: Optional[Sequence[int]], name: str
+) -> None:
+    """Check that the server would accept results, and that they are complete.
+
+    Args:
+        results (Any): Content of a result file.
+        task (str): 'bbox' or 'segm'.
+        coco (COCO): COCO's list of the images.
+        tested (Sequence[int], optional): Ids of the images that were tested. Without it, each image
+            has to have a detection.
+        name (str): What to call the results in errors.
+
+    Raises:
+        ValueError: If results are malformed, name unknown images or categories, have wrong masks,
+            or lack images. The first ones are named.
+    """
+    if not isinstance(results, list) or not results:
+        raise ValueError(f'{name} has to be a list of detections, but is {str(results)[:50]}')
+    problems = []
+    for index, result in enumerate(tqdm(results, desc=f'checking {Path(name).name}')):
+        problem = _find_result_problem(result, task, coco)
+        if problem:
+            problems.append(f'detection {index}: {problem}')
+    _raise_first(name, 'detections are wrong', problems)
+
+    if tested is None:
+        tested = {result['image_id'] for result in results}
+        what = 'images have no detections, and no .images.json beside it says they were tested'
+    else:
+        what = 'images were not tested'
+    missing = sorted(set(coco.imgs).difference(tested))
+    _raise_first(name, what, [f'image {image_id}' for image_id in missing])
+
+
+def _find_result_problem(result: Any, task: str, coco: COCO) -> Optional[str]:
+    missing = [key for key in KEYS[task] if not isinstance(result, dict) or key not in result]
+    if missing:
+        return f'it lacks {", ".join(missing)}'
+    if result['image_id'] not in coco.imgs:
+        return f'there is no image {result["image_id"]}'
+    if result['category_id'] not in coco.cats:
+        return f'there is no category {result["category_id"]}'
+    if not _are_finite([result['score']]):
+        return f'its score is {result["score"]}'
+    if task == 'bbox':
+        box = result['bbox']
+        if not _are_finite(box) or len(box) != 4 or min(box[2:]) < 0:
+            return f'its bbox is {box}, but must be [x, y, width, height]'
+        return None
+    image = coco.imgs[result['image_id']]
+    mask = result['segmentation']
+    problem = find_rle_problem(mask, image['height'], image['width'])
+    if problem is None and isinstance(mask['counts'], list):
+        return 'its mask has a list of run lengths, but the server takes the text of pycocotools'
+    return problem
+
+
+def _are_finite(values: Any) -> bool:
+    return isinstance(values, list) and all(
+        isinstance(value, (int, float)) and math.isfinite(value) for value in values
+    )
+
+
+def _raise_first(name: str, what: str, problems: Sequence[str], first: int = 5) -> None:
+    if problems:
+        named = '; '.join(problems[:first]) + '; ...' * (len(problems) > first)
+        raise ValueError(f'{name}: {len(problems):,} {what}: {named}')
+
+
+def _check_algorithm(algorithm: str) -> str:
+    if not re.fullmatch(r'[\w.-]+', algorithm):
+        raise ValueError(
+            f'algorithm is {algorithm!r}, but may have letters, digits, ".", "-" and "_" only: it '
+            'becomes part of a file name'
+        )
+    return algorithm
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f'{path} is no JSON file, or it is truncated: {error}') from error

@@ -1,5 +1,0 @@
-"""Detections or classes of images and videos: drawn, and as results in COCO's format."""
-
-from .run import Report, infer
-
-__all__ = ['Report', 'infer']

@@ -1,0 +1,171 @@
+"""What all commands share: a mistake ends in one sentence, and nothing runs on after a signal."""
+
+import faulthandler
+import linecache
+import os
+import re
+import signal
+import subprocess
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, Optional
+
+from mmengine.config import DictAction
+from mmengine.device import get_device
+
+_OURS = tuple(
+    f'{Path(__file__).resolve().parents[2] / name}{os.sep}'
+    for name in ('lesa_mmdet', 'tools', 'benchmarks')
+)
+_WORKER = re.compile(r'Caught \w+ in DataLoader worker process \d+\.\n(.*)', re.DOTALL)
+GRACE = 3  # seconds that a process has to end after a signal
+CALL_GRACE = 2 * GRACE  # the same for one that was started, and has started others
+
+
+def command(main: Callable[..., None]) -> Callable[..., None]:
+    """Make a function one that a command line tool calls.
+
+    What this package refuses on purpose, and a file that cannot be read or written, ends in one
+    line, ``error: ...``, and exit code 1. Any other error is not the user's, and keeps its
+    traceback. Ctrl-C and SIGTERM end the processes that were started, too.
+
+    Args:
+        main (Callable[..., None]): What the tool does, with the arguments of this process.
+
+    Returns:
+        Callable[..., None]: The same, to be called in the main thread.
+    """
+
+    @wraps(main)
+    def run(*args: Any, **kwargs: Any) -> None:
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:  # as nohup and `&` in scripts have it
+                signal.signal(number, _end)
+        try:
+            _check_options(sys.argv[1:])
+            main(*args, **kwargs)
+        except KeyboardInterrupt:
+            print('\ninterrupted', file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
+        except Exception as error:
+            sentence = explain(error)
+            if sentence is None:
+                raise
+            sys.exit(f'error: {sentence}')
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    return run
+
+
+def add_model_options(parser: ArgumentParser) -> None:
+    """Add what all tools take that run models: ``--device`` and ``--cfg-options``."""
+    parser.add_argument('--device', default=str(get_device()))
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='changes to every config'
+    )
+
+
+def add_out(parser: ArgumentParser, default: str, what: str) -> None:
+    """Add ``--out``: where a tool writes what it draws."""
+    parser.add_argument(
+        '--out', type=Path, default=Path(default), help=f'{what}; default: %(default)s'
+    )
+
+
+def add_repeatable(parser: ArgumentParser, option: str, **kwargs: Any) -> None:
+    """Add an option of several values that may be given several times: a list of lists.
+
+    Args:
+        parser (ArgumentParser): Where to add it.
+        option (str): Its name and those of its values: ``'--models CONFIG CHECKPOINT'``.
+        **kwargs: As of ``add_argument``.
+    """
+    name, *values = option.split()
+    parser.add_argument(name, nargs=len(values), metavar=tuple(values), action='append', **kwargs)
+
+
+def call(arguments: Sequence[str], **kwargs: Any) -> int:
+    """Run a program, and end it when this process is to end.
+
+    Args:
+        arguments (Sequence[str]): The program and its arguments.
+        **kwargs: As of ``subprocess.Popen``.
+
+    Returns:
+        int: Its exit code.
+    """
+    with subprocess.Popen(arguments, **kwargs) as process:
+        try:
+            return process.wait()
+        except BaseException:
+            faulthandler.cancel_dump_traceback_later()  # not before the program has ended
+            process.terminate()
+            try:
+                process.wait(CALL_GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+
+
+def explain(error: BaseException) -> Optional[str]:
+    """What to tell a user about an error.
+
+    Returns:
+        str, optional: One sentence, or None: it is not the user's mistake, as far as is known.
+    """
+    in_worker = _WORKER.match(str(error))
+    if in_worker:  # PyTorch has made the worker's traceback the message
+        return _explain_in_worker(in_worker[1])
+    if _is_on_purpose(error) or isinstance(error, (OSError, ImportError)):
+        return str(error.args[0] if isinstance(error, KeyError) else error)
+    # mmengine before 0.10 raises what a constructor raised anew, with the class's name before it.
+    context = error.__context__
+    return explain(context) if context and str(context) in str(error) else None
+
+
+def _is_on_purpose(error: BaseException) -> bool:
+    """Whether a raise statement of ours is where it comes from."""
+    traceback = error.__traceback__
+    while traceback and traceback.tb_next:
+        traceback = traceback.tb_next
+    return bool(traceback) and _is_our_raise(
+        traceback.tb_frame.f_code.co_filename, traceback.tb_lineno
+    )
+
+
+def _explain_in_worker(traceback: str) -> Optional[str]:
+    *_, (file, line) = re.findall(r'^  File "(.+)", line (\d+)', traceback, re.MULTILINE)
+    last_line = traceback.rstrip().rpartition('\n')[2]
+    return last_line.partition(': ')[2] if _is_our_raise(file, int(line)) else None
+
+
+def _is_our_raise(file: str, line: int) -> bool:
+    is_raise = linecache.getline(file, line).lstrip().startswith('raise ')
+    return is_raise and str(Path(file).resolve()).startswith(_OURS)
+
+
+def _check_options(arguments: Sequence[str]) -> None:
+    """Say what ``--cfg-options`` takes, where mmengine's parser says nothing of use."""
+    takes_options = False
+    for argument in arguments:
+        if argument.startswith('-'):
+            takes_options = argument == '--cfg-options'
+        elif takes_options and '=' not in argument:
+            raise ValueError(
+                f'--cfg-options takes KEY=VALUE, got {argument!r}; other arguments stand before '
+                'it, and a value with spaces or brackets is quoted'
+            )
+
+
+def _end(number: int, frame: Any) -> None:
+    """End, and if that takes longer than it may, at once: workers may not answer any more."""
+    faulthandler.dump_traceback_later(GRACE, exit=True, file=open(os.devnull, 'w'))
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)

@@ -1,0 +1,137 @@
+"""Where the configs are, for projects that build on them, and reading them."""
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from importlib.util import find_spec
+from inspect import signature
+from pathlib import Path
+from typing import Any, Optional
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+_PACKAGE = Path(__file__).parents[1]
+# In an installed package the configs lie where mmdet has its own; in a checkout beside the package.
+_INSTALLED = _PACKAGE / '.mim' / 'configs'
+CONFIG_ROOT = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / 'configs'
+INSTALL_MMPRETRAIN = "pip install 'mmpretrain>=1.2,<2' torchvision"
+PRETRAIN_HINT = (
+    'it is an image classification config, and mmpretrain is not installed: ' + INSTALL_MMPRETRAIN
+)
+# What mmdet, mmpretrain and mmengine read of a config; its other variables only help to write it.
+_READ = {
+    *signature(Runner.__init__).parameters,
+    'auto_scale_lr',
+    'custom_imports',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'runner_type',
+    'tta_model',
+    'tta_pipeline',
+}
+_LIKE = 0.9  # how alike a name is to one that it is taken for, of 1
+
+
+def config_path(name: str) -> str:
+    """Path of a config of this package, for ``Config.fromfile`` or another config's ``_base_``.
+
+    Args:
+        name (str): Path below ``configs``, such as
+            ``'mask_rcnn/mask-rcnn_lesa-r50_fpn_8xb1-1x_coco-1024.py'``; ``.py`` may be left out.
+
+    Returns:
+        str: Absolute path.
+
+    Raises:
+        FileNotFoundError: If there is no such config, with the names that come close.
+
+    Example:
+        >>> _base_ = __import__('lesa_mmdet').config_path('_base_/models/mask-rcnn_lesa-r50_fpn')
+    """
+    path = CONFIG_ROOT / f'{name.removesuffix(".py")}.py'
+    if not path.is_file():
+        known = [found.relative_to(CONFIG_ROOT).as_posix() for found in CONFIG_ROOT.rglob('*.py')]
+        close = get_close_matches(name, known) or sorted(known)
+        raise FileNotFoundError(
+            f'{name} is no config in {CONFIG_ROOT}; close to it: {", ".join(close)}'
+        )
+    return str(path)
+
+
+def load_config(path: str, cfg_options: Optional[Mapping] = None) -> Config:
+    """Read a config and change it.
+
+    Args:
+        path (str): Config file.
+        cfg_options (Mapping, optional): Changes, as of ``--cfg-options``.
+
+    Raises:
+        FileNotFoundError: If it does not exist, or a config in its ``_base_``.
+        ValueError: If it is a classifier's and mmpretrain is not installed, it is no config, or a
+            change would change nothing.
+    """
+    if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
+        raise ValueError(f'{path} is no config: its name has to end with .py')
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'config {path} does not exist; docs/model_table.md lists all')
+    try:
+        cfg = Config.fromfile(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f'{path}: a config in its _base_, or in that of one of them, does not exist: '
+            f'{error.filename or error}'
+        ) from error
+    except ImportError as error:
+        if find_spec('mmpretrain') or 'mmpretrain' not in _messages(error):
+            raise
+        raise ValueError(f'{path}: {PRETRAIN_HINT}') from error
+    except (SyntaxError, NameError) as error:
+        raise ValueError(f'{path} is no config: {error}') from error
+    for key in cfg_options or {}:
+        _check_option(cfg, key)
+    cfg.merge_from_dict(cfg_options or {})
+    return cfg
+
+
+def _check_option(cfg: Config, key: str) -> None:
+    """Refuse a change of what nobody reads: a misspelt name, or a variable that helps to write."""
+    names, whole = key.split('.'), cfg.to_dict()
+    node = whole
+    for name in names:
+        if isinstance(node, Mapping) and name not in node and name not in _READ:
+            close = get_close_matches(name, map(str, node), n=1, cutoff=_LIKE)
+            if close or node is whole:
+                known = f'is {close[0]} meant?' if close else f'it has {", ".join(sorted(whole))}'
+                raise ValueError(f'--cfg-options {key}: the config has no {name}; {known}')
+        if isinstance(node, (list, tuple)):
+            if not (name.isdigit() and int(name) < len(node)):
+                raise ValueError(
+                    f'--cfg-options {key}: the config has {len(node)} there, from 0 on, no {name}'
+                )
+            node = node[int(name)]
+        else:
+            node = node.get(name) if isinstance(node, Mapping) else None
+    name = names[0]
+    if name not in _READ and not isinstance(whole[name], Mapping):
+        paths = [path for part in _READ for path in _paths(whole.get(part), part)]
+        paths = sorted(path for path in paths if path.endswith(f'.{name}'))
+        instead = f'; set {", ".join(paths)} instead' if paths else ''
+        raise ValueError(
+            f'--cfg-options {key} changes nothing: {name} is a variable that the file itself has '
+            f'used up{instead}'
+        )
+
+
+def _paths(node: Any, path: str) -> Iterator[str]:
+    """The paths of all values inside a part of a config."""
+    children = node.items() if isinstance(node, Mapping) else ()
+    if isinstance(node, (list, tuple)):
+        children = enumerate(node)
+    for key, child in children:
+        yield f'{path}.{key}'
+        yield from _paths(child, f'{path}.{key}')
+
+
+def _messages(error: Optional[BaseException]) -> str:
+    """What an error and those it arose from say."""
+    return f'{error} {_messages(error.__context__)}' if error else ''

@@ -1,0 +1,58 @@
+"""Whether files and folders are there, and whether results can be written."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+TRAIN_HINT = 'train one with tools/train.py'
+
+
+def check_exists(path: str, what: str, hint: str, *, is_folder: bool = False) -> None:
+    """Look for a file or folder, unless it is a URL.
+
+    Raises:
+        FileNotFoundError: If it does not exist: what it is, and where to get it.
+        ValueError: If it is a folder instead of a file, or the other way round.
+    """
+    if not path or '://' in path:
+        return
+    found = Path(path).expanduser()
+    if not found.exists():
+        where = '' if found.is_absolute() else f' in {Path.cwd()}'
+        raise FileNotFoundError(f'{what}: {path} does not exist{where}; {hint}')
+    if found.is_dir() != is_folder:
+        kinds = ('a file', 'a folder')
+        raise ValueError(
+            f'{what}: {path} is {kinds[not is_folder]}, but has to be {kinds[is_folder]}'
+        )
+
+
+def check_output(
+    path: str, what: str, suffixes: Sequence[str] = (), *, is_folder: bool = False
+) -> None:
+    """Check, before the work is done, that its result can be written.
+
+    Args:
+        path (str): What is going to be written. Nothing is made of it, or changed.
+        what (str): What to call it in errors: the option that named it.
+        suffixes (Sequence[str]): What the name of a file may end with; anything, if empty.
+        is_folder (bool): Whether it is to be a folder.
+
+    Raises:
+        ValueError: If it is a folder instead of a file, or the other way round, or its name ends
+            with something else.
+        PermissionError: If there may not be written.
+    """
+    target = Path(path).expanduser()
+    if target.exists() and target.is_dir() != is_folder:
+        kinds = ('a file', 'a folder')
+        raise ValueError(
+            f'{what} {path} is {kinds[not is_folder]}, but has to be {kinds[is_folder]}'
+        )
+    if suffixes and target.suffix.lower() not in suffixes:
+        raise ValueError(f'{what} {path} has to end with {", ".join(suffixes)}')
+    there = next(parent for parent in (target, *target.absolute().parents) if parent.exists())
+    if there != target and not there.is_dir():
+        raise ValueError(f'{what} {path} cannot be written: {there} is a file, not a folder')
+    if not os.access(there, os.W_OK):
+        raise PermissionError(f'{what} {path} cannot be written: no permission for {there}')

@@ -1,0 +1,1 @@
+"""Pictures and the page. What they show is computed elsewhere."""

@@ -1,0 +1,223 @@
+"""What the hooks around checkpoints do in a run."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
+from mmengine.runner import CheckpointLoader, Runner
+from torch import nn
+from torch.utils.data import Dataset
+
+from lesa_mmdet.checkpoints.files import read_checkpoint
+from lesa_mmdet.engine.lock import NAME
+
+
+class Numbers(Dataset):
+    def __init__(self, classes):
+        self.metainfo = dict(classes=classes)
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return {'inputs': float(index)}
+
+
+class Head(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.num_classes = num_classes
+        self.fc = nn.Linear(1, num_classes)
+
+
+class Model(BaseModel):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.neck = nn.Linear(1, 1)
+        self.head = Head(num_classes)
+
+    def forward(self, inputs, mode):
+        out = self.head.fc(self.neck(inputs.float()[:, None]))
+        return {'loss': out.square().mean()} if mode == 'loss' else [out]
+
+
+class Better(BaseMetric):
+    """Says that every evaluation is better than the last."""
+
+    value = 0
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        Better.value += 1
+        return {'mAP': Better.value}
+
+
+def build(work_dir, classes=('a', 'b', 'c'), epochs=2, lr=0.1, fit={}, checkpoint={}, **kwargs):
+    loader = dict(
+        dataset=Numbers(classes),
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        batch_size=2,
+        collate_fn=dict(type='default_collate'),
+    )
+    parts = dict(
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=lr, momentum=0.9)),
+    )
+    return Runner(
+        cfg=parts,
+        model=Model(len(classes)),
+        work_dir=str(work_dir),
+        default_scope='mmdet',
+        train_dataloader=loader,
+        val_dataloader=loader,
+        test_dataloader=loader,
+        val_cfg=dict(),
+        test_cfg=dict(),
+        val_evaluator=[Better()],
+        test_evaluator=[Better()],
+        default_hooks=dict(
+            checkpoint={'type': 'AtomicCheckpointHook', 'interval': 1, **checkpoint},
+            lock=dict(type='WorkDirLockHook'),
+            fit=dict(type='FitCheckpointHook', **fit),
+            logger=None,
+        ),
+        experiment_name=f'{work_dir.name}-{np.random.SeedSequence().entropy}',
+        **parts,
+        **kwargs,
+    )
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A training of two epochs."""
+    build(tmp_path / 'trained').train()
+    return tmp_path / 'trained' / 'epoch_2.pth'
+
+
+def checkpoints(folder):
+    return sorted(path.name for path in folder.iterdir() if '.pth' in path.name)
+
+
+class TestSaving:
+    def test_the_old_one_stays_until_the_new_one_is_there(self, tmp_path, monkeypatch):
+        seen = []
+        write = atomic.write_atomic
+
+        def note(path, data):
+            seen.append((os.path.basename(path), checkpoints(tmp_path)))
+            write(path, data)
+
+        monkeypatch.setattr(atomic, 'write_atomic', note)
+        build(tmp_path, epochs=3, checkpoint=dict(max_keep_ckpts=1, save_best='mAP')).train()
+        for name, there in seen[1:]:
+            assert any(other.startswith(name[:5]) for other in there if other != name) or (
+                name in there or name.startswith('best') and seen[1][0] == name
+            ), seen
+        assert checkpoints(tmp_path) == ['best_mAP_epoch_3.pth', 'epoch_3.pth']
+
+    @pytest.mark.parametrize(
+        'killed_in, left, epochs',
+        [
+            ('replace', ['epoch_1.pth', 'epoch_2.pth.tmp'], 2),  # while it writes
+            ('remove', ['epoch_1.pth', 'epoch_2.pth'], 3),  # before it removes the old one
+        ],
+    )
+    def test_killed(self, killed_in, left, epochs, tmp_path, monkeypatch):
+        """Only the rename makes a file appear; what a killed training left is cleared away."""
+        keep_one = dict(max_keep_ckpts=1)
+        build(tmp_path, epochs=1, checkpoint=keep_one).train()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, killed_in, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                build(tmp_path, checkpoint=keep_one, resume=True).train()
+        assert checkpoints(tmp_path) == left
+        build(tmp_path, epochs=epochs, checkpoint=keep_one, resume=True).train()
+        assert checkpoints(tmp_path) == [f'epoch_{epochs}.pth']
+
+    def test_broken_weights_are_not_saved(self, tmp_path):
+        runner = build(tmp_path, lr=1e30)
+        with pytest.raises(ValueError, match='not finite .NaN or infinity.: .*neck.weight'):
+            runner.train()
+        for name in checkpoints(tmp_path):
+            state = read_checkpoint(tmp_path / name)['state_dict']
+            assert all(value.isfinite().all() for value in state.values())
+
+
+class TestLoading:
+    def test_evaluation_refuses_what_is_missing(self, trained, tmp_path):
+        build(tmp_path / 'test', load_from=str(trained)).test()
+        checkpoint = read_checkpoint(trained)
+        del checkpoint['state_dict']['head.fc.bias']
+        torch.save(checkpoint, tmp_path / 'part.pth')
+        with pytest.raises(ValueError, match=r'Model: 1 missing \(head.fc.bias\)'):
+            build(tmp_path / 'test', load_from=str(tmp_path / 'part.pth')).test()
+
+    def test_evaluation_refuses_other_classes(self, trained, tmp_path):
+        with pytest.raises(ValueError, match=r'head.fc.weight \(3, 1\) instead of \(2, 1\)'):
+            build(tmp_path / 'test', ('a', 'b'), load_from=str(trained)).test()
+        with pytest.raises(ValueError, match="learnt 3 classes, .* 3: class 2 is 'c', not 'd'"):
+            build(tmp_path / 'test', ('a', 'b', 'd'), load_from=str(trained)).test()
+
+    def test_fine_tuning_starts_heads_of_other_classes_fresh(self, trained, tmp_path, told):
+        build(tmp_path / 'fine', ('a', 'd'), load_from=str(trained)).train()
+        (line,) = (line for line in told if 'start fresh' in line)
+        assert 'head.fc.weight (3, 1) instead of (2, 1)' in line
+
+    def test_fine_tuning_refuses_the_rest_unless_told(self, trained, tmp_path, told):
+        checkpoint = read_checkpoint(trained)
+        del checkpoint['state_dict']['neck.bias']
+        torch.save(checkpoint, tmp_path / 'part.pth')
+        path = str(tmp_path / 'part.pth')
+        with pytest.raises(ValueError, match=r'1 missing \(neck.bias\)'):
+            build(tmp_path / 'fine', load_from=path).train()
+        build(tmp_path / 'fine', load_from=path, fit=dict(partial=True)).train()
+        assert any('in part, the rest starts fresh: 1 missing (neck.bias)' in line for line in told)
+
+
+class TestResuming:
+    def test_takes_the_newest_that_can_be_read(self, trained, told):
+        (trained.parent / 'last_checkpoint').write_text('')
+        trained.write_bytes(trained.read_bytes()[:500])
+        build(trained.parent, epochs=3, resume=True).train()
+        assert any('epoch_1.pth, the newest checkpoint that can be read' in line for line in told)
+        assert read_checkpoint(trained.parent / 'epoch_3.pth')['meta']['epoch'] == 3
+
+    def test_starts_anew_without_any(self, tmp_path, told):
+        build(tmp_path, epochs=1, resume=True).train()
+        assert any(
+            f'No checkpoint in {tmp_path}: the training starts anew' in line for line in told
+        )
+
+    def test_says_what_differs_and_keeps_the_rate(self, trained, told):
+        runner = build(trained.parent, epochs=3, lr=0.7, resume=True)
+        runner.train()
+        (line,) = (line for line in told if 'not that of the checkpoint' in line)
+        assert "optimizer.lr 0.1 -> 0.7 (the checkpoint's stays)" in line
+        assert "max_epochs 2 -> 3 (the config's from now on)" in line
+        assert runner.optim_wrapper.get_lr()['lr'] == [0.1]
+
+    def test_refuses_other_classes(self, trained):
+        with pytest.raises(ValueError, match=r'head.fc.weight \(3, 1\) instead of \(2, 1\)'):
+            build(trained.parent, ('a', 'b'), resume=True).train()
+        with pytest.raises(ValueError, match="class 0 is 'a', not 'x'"):
+            build(trained.parent, ('x', 'b', 'c'), resume=True).train()
+
+    def test_another_training_in_the_work_directory(self, trained, monkeypatch):
+        assert (trained.parent / NAME).read_text() == ''  # given back
+        monkeypatch.setattr('fcntl.lockf', lambda *_: (_ for _ in ()).throw(BlockingIOError))
+        with pytest.raises(ValueError, match='is in use by another training'):
+            build(trained.parent, resume=True).train()
+        build(trained.parent, load_from=str(trained)).test()  # may look on
+
+
+def test_what_a_hook_expects_ends_with_the_loading(trained, tmp_path):
+    runner = build(tmp_path / 'fine', load_from=str(trained))
+    runner.train()
+    state = CheckpointLoader.load_checkpoint(str(trained))['state_dict']
+    del state['neck.bias']
+    assert runner.model.load_state_dict(state, strict=False).missing_keys == ['neck.bias']
