@@ -15,7 +15,7 @@ from lesa_mmdet.attention.decomposed.reference import (
     attend_flattened_normalized,
     attend_normalized,
 )
-from lesa_mmdet.layers.context import POSITIONS, DecomposedContext, FlattenedContext
+from lesa_mmdet.models.layers.context import POSITIONS, DecomposedContext, FlattenedContext
 
 HEADS = 8
 FORMS = {

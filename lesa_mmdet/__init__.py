@@ -1,7 +1,7 @@
 """LESA backbones for mmdetection. Importing the package registers everything in mmdet."""
 
 from . import upstream  # noqa: F401, I001 (first: it says what is missing)
-from .backbones import LESA_WRN, ELSA_Swin, LESA_ResNet
+from .models.backbones import LESA_WRN, ELSA_Swin, LESA_ResNet
 from .checkpoints import schemes
 from .datasets import CheckedCocoDataset
 from .engine.hooks import (
@@ -15,7 +15,7 @@ from .engine.hooks import (
     WorkDirLockHook,
 )
 from .evaluation.submission import CocoSubmission
-from .layers import ELSA, LESA, AugmentedAttention, SelfAttention
+from .models.layers import ELSA, LESA, AugmentedAttention, SelfAttention
 from .models.roi_heads import LESA_CascadeRoIHead, LESA_HTCRoIHead
 from .utils.configs import config_path
 from .version import __version__

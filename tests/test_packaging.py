@@ -19,7 +19,7 @@ from lesa_mmdet import config_path
 from helpers.paths import ROOT
 
 SOURCES = ('README.md', 'LICENSE', 'MANIFEST.in', 'model-index.yml', 'pyproject.toml', 'setup.py')
-EXAMPLE = ROOT / 'docs' / 'example_project'
+EXAMPLE = ROOT / 'examples' / 'project'
 
 # A training step and an inference of each config of the foreign project, at a small size.
 BUILD_EXAMPLE = """

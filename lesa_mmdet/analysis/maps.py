@@ -15,7 +15,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from ..layers import ELSA, Operator
+from ..models.layers import ELSA, Operator
 from .operators import get_operator, operators
 
 

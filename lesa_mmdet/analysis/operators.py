@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ..layers import Operator
+from ..models.layers import Operator
 from ..upstream import Bottleneck
 
 

@@ -12,8 +12,8 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-from ..layers import LESA, Operator, SelfAttention
-from ..layers.context import ContextTerm
+from ..models.layers import LESA, Operator, SelfAttention
+from ..models.layers.context import ContextTerm
 from .operators import operators
 
 

@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from ..checkpoints.fit import load_whole
+from ..checkpoints.fit import load_strict
 from ..models.mask_memory import guard_masks
 from ..utils.configs import load_config
 from ..utils.paths import TRAIN_HINT, check_exists
@@ -63,7 +63,7 @@ def load_model(
         model = build(cfg, None, device=device)
     try:
         content = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
-        load_whole(model, content)
+        load_strict(model, content)
     except ValueError as error:
         raise ValueError(
             f'{checkpoint} does not go into the model of {cfg.filename}: {error}'

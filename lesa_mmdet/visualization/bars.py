@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 
-def plot(shares: Mapping[str, Mapping[str, float]], path: Path, title: str = '') -> None:
+def plot_shares(shares: Mapping[str, Mapping[str, float]], path: Path, title: str = '') -> None:
     """Draw the shares as bars, a layer each.
 
     Args:

@@ -30,7 +30,7 @@ from torch import nn
 from ..analysis.maps import Recording
 from ..analysis.operators import mixers
 from ..apis.predictors import Predictor
-from ..layers import Operator
+from ..models.layers import Operator
 from ..utils.images import read_image
 from .panels import draw_maps
 

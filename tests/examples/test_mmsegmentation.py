@@ -14,7 +14,7 @@ from lesa_mmdet import LESA_ResNet
 
 from helpers.paths import ROOT
 
-(EXAMPLE,) = (ROOT / 'docs' / 'example_mmsegmentation').glob('*.py')
+(EXAMPLE,) = (ROOT / 'examples' / 'mmsegmentation').glob('*.py')
 SIZE = 64
 
 

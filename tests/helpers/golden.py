@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lesa_mmdet import LESA
-from lesa_mmdet.backbones.resnet import average_pool
 from lesa_mmdet.checkpoints import convert_official
+from lesa_mmdet.models.backbones.resnet import average_pool
 
 from helpers.paths import GOLDEN_DIR
 

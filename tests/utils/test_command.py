@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from lesa_mmdet.backbones.arguments import to_size
+from lesa_mmdet.models.backbones.arguments import to_size
 from lesa_mmdet.utils.command import call, command, explain
 
 

@@ -20,13 +20,14 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from lesa_mmdet.analysis.weights import TermWeights, ablated, plot, with_mean
+from lesa_mmdet.analysis.weights import TermWeights, ablated, with_mean
 from lesa_mmdet.apis.load import load_model
 from lesa_mmdet.engine.preflight import check_config
 from lesa_mmdet.upstream import CocoMetric
 from lesa_mmdet.utils.command import add_model_options, command
 from lesa_mmdet.utils.configs import load_config
 from lesa_mmdet.utils.paths import check_output
+from lesa_mmdet.visualization.bars import plot_shares
 from lesa_mmdet.visualization.curves import PICTURES
 
 
@@ -52,7 +53,7 @@ def main() -> None:
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + '\n')
     if args.plot:
-        plot(result['shares'], args.plot, Path(args.config).stem)
+        plot_shares(result['shares'], args.plot, Path(args.config).stem)
 
 
 def measure(args: Namespace) -> dict:

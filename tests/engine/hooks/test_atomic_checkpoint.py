@@ -11,6 +11,7 @@ from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 from torch.utils.data import Dataset
 
+from lesa_mmdet.checkpoints import atomic
 from lesa_mmdet.checkpoints.files import read_checkpoint
 from lesa_mmdet.engine.lock import NAME
 

@@ -8,7 +8,7 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..attention import (
+from ...attention import (
     BACKENDS,
     attend,
     attend_flattened,
@@ -21,8 +21,8 @@ from ..attention import (
     relative_logits,
     similarity_scales,
 )
-from ..attention.precision import without_autocast
-from ..upstream import BaseModule
+from ...attention.precision import without_autocast
+from ...upstream import BaseModule
 from .norm import build_norm, normed_conv
 from .recompute import not_kept
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.utils import parametrizations, parametrize, prune, weight_norm
 
-from lesa_mmdet.layers.norm import can_fold, normed_conv
+from lesa_mmdet.models.layers.norm import can_fold, normed_conv
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from typing import Optional
 
 from torch import Tensor
 
-from ..upstream import MODELS, BaseModule
+from ...upstream import MODELS, BaseModule
 
 
 class Operator(BaseModule):

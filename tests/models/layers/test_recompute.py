@@ -7,8 +7,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-from lesa_mmdet.layers import LESA, SelfAttention, recompute
-from lesa_mmdet.layers.recompute import call_again, can_repeat, not_kept
+from lesa_mmdet.models.layers import LESA, SelfAttention, recompute
+from lesa_mmdet.models.layers.recompute import call_again, can_repeat, not_kept
 
 SIZE, CHANNELS = 20, 32  # more positions than the dense backend takes
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..upstream import BaseModule
+from ...upstream import BaseModule
 from .norm import build_norm, normed_conv
 
 

@@ -5,7 +5,7 @@ from torch import nn
 
 from lesa_mmdet import LESA, LESA_WRN, LESA_ResNet, SelfAttention
 from lesa_mmdet.attention import BACKENDS
-from lesa_mmdet.backbones.resnet import average_pool
+from lesa_mmdet.models.backbones.resnet import average_pool
 
 from helpers.golden import assert_close_to_largest, golden_cases
 

@@ -5,7 +5,7 @@ from typing import Optional
 from mmcv.cnn import build_conv_layer
 from torch import Tensor, nn
 
-from ..upstream import BaseModule
+from ...upstream import BaseModule
 from .norm import build_norm, normed_conv
 
 

@@ -6,7 +6,7 @@ from inspect import signature
 from numbers import Integral
 from typing import Any, Optional, Union
 
-from ..upstream import ResNet
+from ...upstream import ResNet
 
 _DEFAULTS = {
     name: parameter.default for name, parameter in signature(ResNet.__init__).parameters.items()

@@ -5,10 +5,10 @@ from typing import Optional, Union
 
 from torch import Tensor, nn
 
-from ..checkpoints import TakesCheckpoints
+from ...checkpoints import TakesCheckpoints
+from ...upstream import Bottleneck, ResNet, register_backbone
 from ..layers import LESA, Operator, build_operator
 from ..layers.local import reset_offsets
-from ..upstream import Bottleneck, ResNet, register_backbone
 from .arguments import check_flags, check_operator, check_resnet, to_size
 
 

@@ -5,7 +5,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from ..upstream import MODELS
+from ...upstream import MODELS
 from .base import Operator
 from .context import DecomposedContext, check_heads
 from .local import build_local_conv, reset_offsets

@@ -10,7 +10,7 @@ from einops import rearrange
 from lesa_mmdet import LESA
 from lesa_mmdet.attention import relative_logits
 from lesa_mmdet.attention.decomposed.reference import attend_flattened_normalized, attend_normalized
-from lesa_mmdet.layers.context import POSITIONS, build_context
+from lesa_mmdet.models.layers.context import POSITIONS, build_context
 
 from helpers.modules import randomized
 

@@ -4,7 +4,7 @@ from typing import Optional
 
 from torch import Tensor
 
-from ..upstream import MODELS
+from ...upstream import MODELS
 from .base import Operator
 from .context import build_context, check_heads
 from .fusion import DynamicFusion

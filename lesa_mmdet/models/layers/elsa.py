@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..attention import NEIGHBORHOOD_BACKENDS, attend_neighborhood, check_backend
-from ..upstream import MODELS
+from ...attention import NEIGHBORHOOD_BACKENDS, attend_neighborhood, check_backend
+from ...upstream import MODELS
 from .base import Operator
 from .context import check_heads
 

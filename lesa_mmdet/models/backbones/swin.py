@@ -5,9 +5,9 @@ from typing import Optional, Union
 
 from torch import Tensor, nn
 
-from ..checkpoints import TakesCheckpoints
+from ...checkpoints import TakesCheckpoints
+from ...upstream import BaseModule, SwinTransformer, WindowMSA, register_backbone
 from ..layers import Operator, build_operator
-from ..upstream import BaseModule, SwinTransformer, WindowMSA, register_backbone
 from .arguments import check_flags, check_operator, to_size
 
 
