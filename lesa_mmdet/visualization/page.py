@@ -261,20 +261,21 @@ def build_page(
             return show(path, thr)
 
         def redraw(opened, thr):
-            return draw(opened, thr) if opened else [None] * len(pictures)
+            # gradio takes a list of one for the value of a single picture, but a dict never.
+            return dict(zip(pictures, draw(opened, thr) if opened else [None] * len(pictures)))
 
         def look(opened, clicked, layer):
             if not (opened and clicked):
-                return [None] * len(maps)
+                return dict.fromkeys(maps)
             try:
                 drawn = explorer.maps(opened, clicked, layer)
             except ValueError as error:
                 raise gr.Error(str(error), print_exception=False) from error
-            return [_save(panels, folder, '.png') for panels in drawn]
+            return {panel: _save(drawing, folder, '.png') for panel, drawing in zip(maps, drawn)}
 
         def click(opened, layer, event: gr.SelectData):
             clicked = [coordinate // opened.zoom for coordinate in event.index]
-            return [clicked, *look(opened, clicked, layer)]
+            return {point: clicked, **look(opened, clicked, layer)}
 
         private = dict(api_visibility='private', show_progress='minimal')
         shown = [scene, point, *pictures, *maps]
@@ -318,6 +319,7 @@ def serve(
             share=False,
             ssr_mode=False,
             enable_monitoring=False,
+            run_history=False,
             max_file_size=MAX_BYTES,
             footer_links=[],
             theme=gr.themes.Base(font=['system-ui', 'sans-serif'], font_mono=['monospace']),

@@ -1,4 +1,4 @@
-"""The page in a real browser: a server of two detectors, and a headless Chromium."""
+"""The page in a real browser: servers of one and two detectors, and a headless Chromium."""
 
 import os
 import shutil
@@ -50,14 +50,14 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture(scope='session')
-def served(tmp_path_factory):
+@pytest.fixture(scope='session', params=[1, 2], ids=['one model', 'two models'])
+def served(request, tmp_path_factory):
     """What the server shows: models by title, images; and the file of whom it asked."""
     pytest.importorskip('gradio', reason='pip install gradio')
     folder = tmp_path_factory.mktemp('explore')
     detectors = {
         name: save_detector(folder / name, operator)
-        for name, operator in (('lesa', dict(type='LESA')), ('conv', None))
+        for name, operator in (('lesa', dict(type='LESA')), ('conv', None))[: request.param]
     }
     (folder / 'images').mkdir()
     images = [
@@ -106,7 +106,7 @@ def url(served, tmp_path_factory):
 
 @pytest.fixture
 def visit(chromium, url):
-    """Opens the page as another visitor; what its browser asks for is in ``requests``."""
+    """Opens the page as another visitor; what its browser asks for is in ``asked_for``."""
     contexts = []
 
     def open_page():
@@ -117,7 +117,7 @@ def visit(chromium, url):
         page.asked_for = []
         page.on('request', lambda request: page.asked_for.append(request.url))
         page.goto(url)
-        page.wait_for_selector('#picture-1 img')
+        page.wait_for_selector('#picture-0 img')
         return page
 
     yield open_page

@@ -62,14 +62,14 @@ def test_the_page_shows_detections_maps_layers_and_uploads(visit, explorer, serv
     for index, picture in enumerate(explorer.pictures(scene, 0.3)):
         wait_for(page, f'picture-{index}', picture)
 
-    # A click on either picture shows both models at the same position.
+    # A click on any picture shows all models at the same position.
     click(page, 4 * 50 + 1, 4 * 20 + 1)
     maps = explorer.maps(scene, (50, 20), 'layer3.5')
-    wait_for(page, 'maps-0', maps[0])
-    wait_for(page, 'maps-1', maps[1])
+    for index, drawn in enumerate(maps):
+        wait_for(page, f'maps-{index}', drawn)
     elsewhere = explorer.maps(scene, (70, 50), 'layer3.5')
     assert np.abs(elsewhere[0].astype(int) - maps[0]).mean() > 4
-    click(page, 4 * 70 + 1, 4 * 50 + 1, 'picture-1')
+    click(page, 4 * 70 + 1, 4 * 50 + 1, f'picture-{len(maps) - 1}')
     wait_for(page, 'maps-0', elsewhere[0])
 
     page.get_by_role('combobox', name='Layer').click()
