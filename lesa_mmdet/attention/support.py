@@ -7,8 +7,8 @@ or None if nothing is. They hold for every operation.
 import importlib.util
 import math
 import os
-from collections.abc import Iterable
-from typing import Optional
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,7 +45,53 @@ def check_backend(name: str, known: Iterable[str]) -> None:
         raise ValueError(f'attention backend {name!r} is unknown; available: {", ".join(names)}')
 
 
-def triton_lacks(device: torch.device) -> Optional[str]:
+def select(
+    name: str,
+    backends: Mapping[str, Callable[..., Tensor]],
+    inputs: tuple[Any, ...],
+    *,
+    refusal: Callable[..., str | None],
+    without_triton: Callable[..., str],
+) -> Callable[..., Tensor]:
+    """The backend that computes an operation.
+
+    Args:
+        name (str): Its name, or 'auto': by device and size.
+        backends (Mapping[str, Callable]): All of the operation by name, 'triton' among them.
+        inputs (tuple): What the backend will take, a tensor first.
+        refusal (Callable): Takes a name and the inputs; returns what keeps that backend from them.
+        without_triton (Callable): Takes the inputs; returns the name that 'auto' stands for where
+            Triton cannot be had.
+
+    Raises:
+        ValueError: If there is no such backend, or it cannot take the inputs.
+        MemoryError: If the backend 'reference' needs more memory than the device has.
+    """
+    device = inputs[0].device
+    if name == 'auto':
+        if torch.onnx.is_in_onnx_export():
+            name = 'reference'  # the only one made of ONNX's own operators
+        elif device.type == 'cuda' and not refusal('triton', *inputs):
+            name = 'triton'
+        else:
+            name = without_triton(*inputs)
+    problem = refusal(name, *inputs) if name in backends else 'is unknown'
+    if problem:
+        others = [other for other in ('auto', *available(backends, device)) if other != name]
+        error = MemoryError if name == 'reference' else ValueError
+        raise error(f'attention backend {name!r} {problem}; available: {", ".join(others)}')
+    return backends[name]
+
+
+def available(
+    backends: Mapping[str, Callable[..., Tensor]], device: torch.device
+) -> dict[str, Callable[..., Tensor]]:
+    """Those of some backends that can take tensors on a device, by name."""
+    missing = ('triton',) if triton_lacks(device) else ()
+    return {name: backend for name, backend in backends.items() if name not in missing}
+
+
+def triton_lacks(device: torch.device) -> str | None:
     """What a machine lacks to run Triton's kernels on tensors of a device."""
     if not HAS_TRITON:
         return 'needs the package triton'
@@ -67,7 +113,7 @@ def triton_lacks(device: torch.device) -> Optional[str]:
     return None
 
 
-def triton_refuses(*tensors: Tensor, channels: int) -> Optional[str]:
+def triton_refuses(*tensors: Tensor, channels: int) -> str | None:
     """What keeps Triton's kernels from an operation.
 
     Args:
@@ -91,7 +137,7 @@ def triton_refuses(*tensors: Tensor, channels: int) -> Optional[str]:
     return None
 
 
-def dense_refuses(x: Tensor, pairs: int, what: str) -> Optional[str]:
+def dense_refuses(x: Tensor, pairs: int, what: str) -> str | None:
     """What keeps a backend from building one number for each of so many pairs, named ``what``."""
     # A softmax or product takes its input and its output, in float32 or wider.
     needed = 2 * pairs * max(4, x.element_size())

@@ -1,11 +1,11 @@
 """``attend``: the one entrance to exact attention with decomposed 2D positions."""
 
-from typing import Callable, Optional
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from ..support import DTYPES, dense_refuses, names_of, triton_lacks, triton_refuses
+from ..support import DTYPES, available, dense_refuses, names_of, select, triton_refuses
 from .chunked import attend_chunked
 from .reference import attend_reference
 
@@ -43,20 +43,17 @@ def attend(
     """
     inputs = (q, k, v, row, col)
     _check(*inputs)
-    if backend == 'auto':
-        backend = _choose(*inputs)
-    backends = {**BACKENDS, 'triton': _attend_triton}
-    refusal = _refusal(backend, *inputs) if backend in backends else 'is unknown'
-    if refusal:
-        others = [name for name in ('auto', *available_backends(q.device)) if name != backend]
-        error = MemoryError if backend == 'reference' else ValueError
-        raise error(f'attention backend {backend!r} {refusal}; available: {", ".join(others)}')
-    return backends[backend](*inputs)
+    compute = select(backend, _backends(), inputs, refusal=_refusal, without_triton=_without_triton)
+    return compute(*inputs)
 
 
 def available_backends(device: torch.device) -> dict[str, Callable[..., Tensor]]:
     """The backends for tensors on a device, by name."""
-    return BACKENDS if triton_lacks(device) else {**BACKENDS, 'triton': _attend_triton}
+    return available(_backends(), device)
+
+
+def _backends() -> dict[str, Callable[..., Tensor]]:
+    return {**BACKENDS, 'triton': _attend_triton}
 
 
 def _attend_triton(*inputs: Tensor) -> Tensor:
@@ -65,16 +62,12 @@ def _attend_triton(*inputs: Tensor) -> Tensor:
     return attend_triton(*inputs)
 
 
-def _choose(q: Tensor, *others: Tensor) -> str:
-    if torch.onnx.is_in_onnx_export():
-        return 'reference'  # the only one made of ONNX's own operators
-    if q.device.type == 'cuda' and not _refusal('triton', q, *others):
-        return 'triton'
+def _without_triton(q: Tensor, *others: Tensor) -> str:
     dense = q.shape[2] <= DENSE_POSITIONS and not _refusal('reference', q, *others)
     return 'reference' if dense else 'chunked'
 
 
-def _refusal(backend: str, q: Tensor, k: Tensor, v: Tensor, *position: Tensor) -> Optional[str]:
+def _refusal(backend: str, q: Tensor, k: Tensor, v: Tensor, *position: Tensor) -> str | None:
     """What keeps a backend from an operation."""
     if backend == 'triton':
         return triton_refuses(q, k, v, *position, channels=max(q.shape[-1], v.shape[-1]))

@@ -1,12 +1,13 @@
 """``attend_neighborhood``: the one entrance to weighted sums over the neighbours of a position."""
 
 import math
-from typing import Callable, Optional
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..support import DTYPES, dense_refuses, names_of, triton_lacks, triton_refuses
+from ..support import DTYPES, available, dense_refuses, names_of, select, triton_refuses
 from .reference import attend_neighborhood_reference
 from .shifted import attend_shifted
 
@@ -17,8 +18,8 @@ NEIGHBORHOOD_BACKENDS = {'reference': attend_neighborhood_reference, 'shifted': 
 def attend_neighborhood(
     v: Tensor,
     weights: Tensor,
-    mul: Optional[Tensor] = None,
-    add: Optional[Tensor] = None,
+    mul: Tensor | None = None,
+    add: Tensor | None = None,
     *,
     dilation: int = 1,
     backend: str = 'auto',
@@ -50,40 +51,28 @@ def attend_neighborhood(
     """
     inputs = (v, weights, mul, add)
     _check(*inputs, dilation)
-    if backend == 'auto':
-        backend = _choose(*inputs)
-    backends = {**NEIGHBORHOOD_BACKENDS, 'triton': _attend_triton}
-    refusal = _refusal(backend, *inputs) if backend in backends else 'is unknown'
-    if refusal:
-        available = ('auto', *available_neighborhood_backends(v.device))
-        others = [name for name in available if name != backend]
-        error = MemoryError if backend == 'reference' else ValueError
-        raise error(f'attention backend {backend!r} {refusal}; available: {", ".join(others)}')
-    return backends[backend](*inputs, dilation)
+    compute = select(
+        backend, _backends(), inputs, refusal=_refusal, without_triton=lambda *_: 'shifted'
+    )
+    return compute(*inputs, dilation)
 
 
 def available_neighborhood_backends(device: torch.device) -> dict[str, Callable[..., Tensor]]:
     """The backends for tensors on a device, by name."""
-    if triton_lacks(device):
-        return NEIGHBORHOOD_BACKENDS
+    return available(_backends(), device)
+
+
+def _backends() -> dict[str, Callable[..., Tensor]]:
     return {**NEIGHBORHOOD_BACKENDS, 'triton': _attend_triton}
 
 
-def _attend_triton(*inputs) -> Tensor:
+def _attend_triton(*inputs: Any) -> Tensor:
     from .triton import attend_neighborhood_triton  # only now: most machines have no triton
 
     return attend_neighborhood_triton(*inputs)
 
 
-def _choose(v: Tensor, *others: Optional[Tensor]) -> str:
-    if torch.onnx.is_in_onnx_export():
-        return 'reference'  # the only one made of ONNX's own operators
-    if v.device.type == 'cuda' and not _refusal('triton', v, *others):
-        return 'triton'
-    return 'shifted'
-
-
-def _refusal(backend: str, v: Tensor, weights: Tensor, *_: Optional[Tensor]) -> Optional[str]:
+def _refusal(backend: str, v: Tensor, weights: Tensor, *_: Tensor | None) -> str | None:
     """What keeps a backend from an operation."""
     if backend == 'triton':
         of_heads = v.unflatten(1, (weights.shape[1], -1))
@@ -95,7 +84,7 @@ def _refusal(backend: str, v: Tensor, weights: Tensor, *_: Optional[Tensor]) -> 
 
 
 def _check(
-    v: Tensor, weights: Tensor, mul: Optional[Tensor], add: Optional[Tensor], dilation: int
+    v: Tensor, weights: Tensor, mul: Tensor | None, add: Tensor | None, dilation: int
 ) -> None:
     tensors = dict(v=v, weights=weights, mul=mul, add=add)
     tensors = {name: x for name, x in tensors.items() if x is not None}
