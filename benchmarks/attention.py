@@ -51,7 +51,7 @@ def run(case: Case, seconds: float) -> dict:
         torch.autograd.grad(out, inputs, torch.ones_like(out))
 
     steps = (infer, train) if case.backward else (infer,)
-    return {name: meter(step) for name, step in zip(STEPS, steps)}
+    return {name: meter(step) for name, step in zip(STEPS, steps, strict=False)}
 
 
 def run_beside_floor(case: Case, seconds: float) -> tuple[dict, dict]:
@@ -60,7 +60,7 @@ def run_beside_floor(case: Case, seconds: float) -> tuple[dict, dict]:
         (in_own_process(floors, case, seconds / 8), in_own_process(run, case, seconds / 2))
         for _ in range(TURNS)
     ]
-    floor, result = (reduce(fastest, measured) for measured in zip(*turns))
+    floor, result = (reduce(fastest, measured) for measured in zip(*turns, strict=True))
     return result, floor
 
 
@@ -145,7 +145,9 @@ def plot(records: list[dict], path: str) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.6), layout='constrained')
     done = [r for r in records if r['part'] == 'attention' and STEPS[0] in r['result']]
     curves = sorted({(r['form'], r['channels'], r['dtype']) for r in done})
-    for axis, key, label in zip(axes, ('mib', 'seconds'), ('peak memory (MiB)', 'time (s)')):
+    for axis, key, label in zip(
+        axes, ('mib', 'seconds'), ('peak memory (MiB)', 'time (s)'), strict=True
+    ):
         for form, channels, dtype in curves:
             points = sorted(
                 (r['size'] ** 2, r['result'][step][key])
@@ -154,7 +156,9 @@ def plot(records: list[dict], path: str) -> None:
                 for step in STEPS[1:]
                 if step in r['result']
             )
-            axis.plot(*zip(*points), marker='o', label=f'{form}, C {channels}, {dtype}')
+            axis.plot(
+                *zip(*points, strict=True), marker='o', label=f'{form}, C {channels}, {dtype}'
+            )
         axis.set(xscale='log', yscale='log', xlabel='positions of the map (tokens)', ylabel=label)
         axis.grid(True, which='both', alpha=0.3)
     figure.suptitle('attention, forward + backward')

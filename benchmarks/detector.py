@@ -5,7 +5,7 @@ Images and targets are random; the step is forward, losses, backward and SGD, ba
     python benchmarks/detector.py --models mask-rcnn htc --sizes 1024 1280 --json detector.json
 """
 
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 from measure import announce, check_outputs, compare, make_parser, measure_training, save

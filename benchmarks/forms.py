@@ -1,8 +1,8 @@
 """The forms that are compared: ours, the dense definition, and what a user would take instead."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Callable
 
 import torch
 import torch.nn.functional as F

@@ -8,9 +8,8 @@ import resource
 import sys
 import threading
 from argparse import ArgumentParser
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Callable, Optional
 
 import torch
 import torch._dynamo  # noqa: F401 (by every optimizer: not what is measured)
@@ -61,13 +60,13 @@ def ratios(result: dict, base: dict) -> str:
     )
 
 
-def save(path: Optional[str], about: dict, records: list[dict]) -> None:
+def save(path: str | None, about: dict, records: list[dict]) -> None:
     """Write all figures as JSON, if a file is named."""
     if path:
         Path(path).write_text(json.dumps(dict(machine=about, records=records), indent=1))
 
 
-def check_outputs(json_file: Optional[str], plot: Optional[str] = None) -> None:
+def check_outputs(json_file: str | None, plot: str | None = None) -> None:
     """Check that the files that are named can be written, before hours are measured."""
     if json_file:
         check_output(json_file, '--json', ('.json',))

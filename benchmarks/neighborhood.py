@@ -7,8 +7,8 @@ with mmcv's CARAFE. The backbones run forward and backward on one image:
 """
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Callable
 
 import torch
 from measure import Meter, announce, check_outputs, compare, make_parser, save

@@ -5,7 +5,7 @@ Images and labels are random; the step is forward, cross entropy, backward and S
     python benchmarks/pretrain.py --batch 8 --json pretrain.json
 """
 
-from typing import Callable
+from collections.abc import Callable
 
 import forms  # noqa: F401  registers the dense form
 import torch

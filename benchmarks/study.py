@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import mmdet
 import study_report
@@ -171,7 +171,7 @@ def run_to_file(run: Run, work_dir: Path) -> None:
         write(folder / 'result.json', json.dumps(train(run, work_dir)))
 
 
-def run_apart(run: Run, work_dir: Path) -> Optional[dict]:
+def run_apart(run: Run, work_dir: Path) -> dict | None:
     """Result of a run in a process of its own; None if it failed."""
     folder = run.folder(work_dir)
     folder.mkdir(parents=True, exist_ok=True)

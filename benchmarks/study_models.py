@@ -1,7 +1,8 @@
 """What the study compares: models as changes of one config, and data sets."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, NamedTuple, Optional
+from typing import NamedTuple
 
 from lesa_mmdet.datasets import keyed_shapes, shapes
 
@@ -18,11 +19,11 @@ class Model(NamedTuple):
 
     label: str
     changes: dict
-    against: Optional[str] = 'convolution'
+    against: str | None = 'convolution'
     has_terms: bool = False
 
 
-def _resnet(operator: Optional[str], deformable: bool = False, **options) -> dict:
+def _resnet(operator: str | None, deformable: bool = False, **options) -> dict:
     backbone = dict(operator=operator and dict(type=operator, **options))
     if deformable:
         # Not in stage 2, too, as in the paper: on a CPU, a step would take twice as long.

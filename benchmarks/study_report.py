@@ -3,7 +3,6 @@
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
 
 from matplotlib.figure import Figure
 from scipy.stats import t as student
@@ -22,7 +21,7 @@ def values(results: Sequence[dict], data_set: str, model: str, key: str) -> dict
     }
 
 
-def mean_and_error(sample: Sequence[float]) -> tuple[float, Optional[float]]:
+def mean_and_error(sample: Sequence[float]) -> tuple[float, float | None]:
     """Mean and its standard error, which one value does not have."""
     if len(sample) < 2:
         return statistics.fmean(sample), None
@@ -31,7 +30,7 @@ def mean_and_error(sample: Sequence[float]) -> tuple[float, Optional[float]]:
 
 def paired_difference(
     ours: dict[int, float], theirs: dict[int, float]
-) -> Optional[tuple[float, Optional[float]]]:
+) -> tuple[float, float | None] | None:
     """Mean difference of the runs of equal seeds, and half its confidence interval.
 
     The interval is Student's for the differences; one seed has none, and none no difference.
@@ -96,7 +95,7 @@ def _row(*cells: str) -> str:
     return f'| {" | ".join(cells)} |'
 
 
-def _points(value: float, error: Optional[float], sign: str = '') -> str:
+def _points(value: float, error: float | None, sign: str = '') -> str:
     """AP in points with what is behind the plus-minus."""
     text = f'{100 * value:{sign}.1f}'
     return text if error is None else f'{text} ± {100 * error:.1f}'
@@ -111,7 +110,9 @@ def plot(results: Sequence[dict], path: Path) -> None:
     """
     names = [name for name in MODELS if any(r['model'] == name for r in results)]
     figure = Figure(figsize=(10, 1.2 + 0.35 * len(names)), layout='constrained')
-    for axes, data_set in zip(figure.subplots(1, len(DATA_SETS), sharey=True), DATA_SETS):
+    for axes, data_set in zip(
+        figure.subplots(1, len(DATA_SETS), sharey=True), DATA_SETS, strict=True
+    ):
         for height, name in enumerate(names):
             for key, colour, shift in (('box_ap', 'tab:blue', -0.15), ('mask_ap', 'tab:red', 0.15)):
                 aps = [100 * ap for ap in values(results, data_set, name, key).values()]

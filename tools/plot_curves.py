@@ -36,7 +36,9 @@ def main() -> None:
             f'{", ".join(labels)}: name them with --labels'
         )
     check_output(args.out, '--out', PICTURES)
-    compare_curves(dict(zip(labels, args.work_dirs)), args.out, keys=args.keys, zoom=args.zoom)
+    compare_curves(
+        dict(zip(labels, args.work_dirs, strict=True)), args.out, keys=args.keys, zoom=args.zoom
+    )
     print(f'curves: {args.out}')
 
 

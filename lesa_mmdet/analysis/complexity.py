@@ -1,7 +1,6 @@
 """Parameters and FLOPs of detectors and classifiers, on the meta device: nothing is computed."""
 
 from collections.abc import Iterator
-from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +68,7 @@ def dense_heads(detector: nn.Module) -> Iterator[nn.Module]:
         yield detector.bbox_head
 
 
-def count_classifier(model: dict, image_size: Optional[tuple[int, int]] = None) -> dict[str, int]:
+def count_classifier(model: dict, image_size: tuple[int, int] | None = None) -> dict[str, int]:
     """Count parameters and FLOPs of a classifier: backbone, average and one linear layer.
 
     FLOPs are those of :func:`count_detector`.
@@ -108,7 +107,7 @@ def choose_countable(backbone: dict) -> None:
         backbone.operator = dict(operator, backend='chunked')
 
 
-def operator_of(backbone: dict) -> Optional[dict]:
+def operator_of(backbone: dict) -> dict | None:
     """The config of a backbone's operator, or None."""
     return backbone.get('operator', DEFAULT_OPERATORS.get(backbone['type']))
 
@@ -141,7 +140,7 @@ def attention_flops(q: tuple, k: tuple, v: tuple, row: tuple, col: tuple, **_) -
 
 
 def neighborhood_flops(
-    v: tuple, weights: tuple, mul: Optional[tuple], add: Optional[tuple], *_, **__
+    v: tuple, weights: tuple, mul: tuple | None, add: tuple | None, *_, **__
 ) -> int:
     """A product of value and weight for each neighbour, and one with its fixed weight."""
     return 2 * torch.Size(v).numel() * weights[2] * (1 if add is None else 2)

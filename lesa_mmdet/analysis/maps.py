@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Optional, Union
 
 import numpy as np
 import torch
@@ -104,17 +103,17 @@ class PositionMaps:
 
     position: tuple[int, int]
     shape: tuple[int, int]
-    weights: Optional[np.ndarray] = None
-    fixed: Optional[np.ndarray] = None
-    field: Optional[np.ndarray] = None
-    omega: Optional[np.ndarray] = None
+    weights: np.ndarray | None = None
+    fixed: np.ndarray | None = None
+    field: np.ndarray | None = None
+    omega: np.ndarray | None = None
 
 
 def look(
     model: nn.Module,
-    image: Union[str, Path],
+    image: str | Path,
     point: Sequence[int],
-    layers: Optional[Sequence[str]] = None,
+    layers: Sequence[str] | None = None,
 ) -> tuple[View, dict[str, PositionMaps]]:
     """Run a model's backbone on an image and look at what operators do at one pixel of it.
 
@@ -158,7 +157,7 @@ class Recording:
     def __init__(
         self,
         model: nn.Module,
-        image: Union[str, Path],
+        image: str | Path,
         layers: Mapping[str, nn.Module],
         predict: bool = False,
     ) -> None:
@@ -201,7 +200,7 @@ class Recording:
         conv = _local_conv(module)
         if conv is not None:
             # A strided convolution has an output at every other position only.
-            row, col = (index // step for index, step in zip((row, col), conv.stride))
+            row, col = (index // step for index, step in zip((row, col), conv.stride, strict=True))
             offsets = record['offsets'][0, :, row, col] if 'offsets' in record else None
             centre = (row * conv.stride[0], col * conv.stride[1])
             maps['field'] = local_field(conv, centre, offsets)
@@ -232,20 +231,22 @@ def _spread(
     offsets = (np.arange(size) - size // 2) * dilation
     spread = np.zeros((len(window), *shape), np.float32)
     rows, cols = (centre + offsets for centre in position)
-    inside = [(0 <= index) & (index < length) for index, length in zip((rows, cols), shape)]
+    inside = [
+        (0 <= index) & (index < length) for index, length in zip((rows, cols), shape, strict=True)
+    ]
     window = window.float().cpu().numpy().reshape(-1, size, size)
     there = np.ix_(range(len(window)), rows[inside[0]], cols[inside[1]])
     spread[there] = window[:, inside[0]][:, :, inside[1]]
     return spread
 
 
-def see(model: nn.Module, image: Union[str, Path]) -> tuple[View, Tensor]:
+def see(model: nn.Module, image: str | Path) -> tuple[View, Tensor]:
     """What the test pipeline of a model makes of an image: the view, and the input (1, 3, H, W)."""
     view, data = _preprocess(model, image)
     return view, data['inputs']
 
 
-def _preprocess(model: nn.Module, image: Union[str, Path]) -> tuple[View, dict]:
+def _preprocess(model: nn.Module, image: str | Path) -> tuple[View, dict]:
     """How a model sees an image, and what its ``forward`` takes."""
     with DefaultScope.overwrite_default_scope(model.cfg.get('default_scope', 'mmdet')):
         pipeline = Compose(get_test_pipeline_cfg(model.cfg))
@@ -280,7 +281,7 @@ def _record(watched: Mapping[str, nn.Module]) -> Iterator[dict[str, dict[str, Te
             handle.remove()
 
 
-def _local_conv(layer: nn.Module) -> Optional[nn.Module]:
+def _local_conv(layer: nn.Module) -> nn.Module | None:
     """The 3x3 convolution: LESA's local term's, attention augmentation's own, itself, or none."""
     if not isinstance(layer, Operator):
         return layer
@@ -288,7 +289,7 @@ def _local_conv(layer: nn.Module) -> Optional[nn.Module]:
 
 
 def local_field(
-    conv: nn.Module, position: tuple[int, int], offsets: Optional[Tensor] = None
+    conv: nn.Module, position: tuple[int, int], offsets: Tensor | None = None
 ) -> np.ndarray:
     """Points around which a convolution samples its input for one output.
 
@@ -303,7 +304,8 @@ def local_field(
         number of taps, times the groups of offsets.
     """
     taps = [
-        (np.arange(size) - size // 2) * step for size, step in zip(conv.kernel_size, conv.dilation)
+        (np.arange(size) - size // 2) * step
+        for size, step in zip(conv.kernel_size, conv.dilation, strict=True)
     ]
     taps = np.stack(np.meshgrid(*taps, indexing='ij'), axis=-1).reshape(1, -1, 2)  # (row, column)
     positions = np.array(position) + 0.5 + taps

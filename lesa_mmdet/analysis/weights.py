@@ -131,5 +131,5 @@ def ablated(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for context, ablate in zip(contexts, before):
+        for context, ablate in zip(contexts, before, strict=True):
             context.ablate_unary = ablate

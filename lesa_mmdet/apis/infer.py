@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 import cv2
 import mmcv
@@ -42,15 +42,15 @@ class Report:
 
 
 def infer(
-    sources: Iterable[Union[str, Path]],
-    config: Union[str, Path],
-    checkpoint: Union[str, Path],
-    out_dir: Union[str, Path],
+    sources: Iterable[str | Path],
+    config: str | Path,
+    checkpoint: str | Path,
+    out_dir: str | Path,
     *,
     batch_size: int = 1,
     score_thr: float = 0.3,
     device: str = 'cpu',
-    cfg_options: Optional[dict] = None,
+    cfg_options: dict | None = None,
 ) -> Report:
     """Run a detector or classifier on images and videos, and write what it finds.
 
@@ -108,7 +108,7 @@ class Runner:
         self.predictor, self._records = predictor, records
         self._batch_size, self._score_thr = batch_size, score_thr
 
-    def run(self, sources: Sequence[str], progress: tqdm) -> Iterator[tuple[str, Optional[str]]]:
+    def run(self, sources: Sequence[str], progress: tqdm) -> Iterator[tuple[str, str | None]]:
         """Run everything; yields each source with the reason why it could not be read, if any."""
         images = [source for source in sources if not is_video(source)]
         for start in range(0, len(images), self._batch_size):
@@ -119,7 +119,9 @@ class Runner:
                 except (FileNotFoundError, ValueError) as error:
                     yield source, str(error)
                     progress.update()
-            for source, (drawn, image) in zip(batch, self._predict(list(batch.values()))):
+            for source, (drawn, image) in zip(
+                batch, self._predict(list(batch.values())), strict=True
+            ):
                 name = self._records.name(source)
                 mmcv.imwrite(mmcv.rgb2bgr(drawn), str(self._records.drawing(name)))
                 self._records.add(source, name, [dict(file_name=name, **image)])
@@ -137,7 +139,7 @@ class Runner:
     def _predict(self, images: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, dict]]:
         """Drawings, and sizes with results, of RGB images."""
         samples = self.predictor.predict(images) if images else ()
-        for image, sample in zip(images, samples):
+        for image, sample in zip(images, samples, strict=True):
             height, width = image.shape[:2]
             results = self.predictor.describe(sample)
             drawn = self.predictor.draw(image, sample, self._score_thr)

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 import torch
 from mmdet.apis import init_detector
@@ -20,10 +20,10 @@ from ..utils.paths import TRAIN_HINT, check_exists
 
 
 def load_model(
-    config: Union[str, Path, Config],
-    checkpoint: Union[str, Path],
+    config: str | Path | Config,
+    checkpoint: str | Path,
     device: str = 'cpu',
-    cfg_options: Optional[dict] = None,
+    cfg_options: dict | None = None,
 ) -> nn.Module:
     """Build the detector or classifier of a config, with a checkpoint's weights, for evaluation.
 

@@ -64,7 +64,7 @@ class Detections(Predictor):
     def describe(self, sample: BaseDataElement) -> list[dict]:
         found = self._inferencer.pred2dict(sample.cpu())
         results = []
-        for index, (label, score) in enumerate(zip(found['labels'], found['scores'])):
+        for index, (label, score) in enumerate(zip(found['labels'], found['scores'], strict=True)):
             left, top, right, bottom = found['bboxes'][index]
             result = dict(
                 category_id=self._ids[label],
@@ -77,7 +77,7 @@ class Detections(Predictor):
         return results
 
     def categories(self) -> list[dict]:
-        return [dict(id=id, name=name) for id, name in zip(self._ids, self._names)]
+        return [dict(id=id, name=name) for id, name in zip(self._ids, self._names, strict=True)]
 
 
 class _LoadedInferencer(DetInferencer):
@@ -117,7 +117,7 @@ class Classes(Predictor):
         scores, labels = sample.pred_score.topk(min(TOP, self._num_classes))
         return [
             dict(category_id=label, score=score)
-            for label, score in zip(labels.tolist(), scores.tolist())
+            for label, score in zip(labels.tolist(), scores.tolist(), strict=True)
         ]
 
     def categories(self) -> list[dict]:

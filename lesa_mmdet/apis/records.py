@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional, Union
 from urllib.parse import unquote, urlparse
 
 from mmengine.fileio import dump
@@ -123,7 +122,7 @@ def _key(source: str) -> str:
     return source if is_url(source) else str(Path(source).absolute())
 
 
-def stamp(path: Union[str, Path]) -> Optional[list[int]]:
+def stamp(path: str | Path) -> list[int] | None:
     """What tells whether a file has changed; of a URL None."""
     if is_url(path):
         return None

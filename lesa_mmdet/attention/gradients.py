@@ -4,7 +4,8 @@ Autograd, ``torch.func``, compilers, exporters and ``torch.jit`` see one operato
 and one for the backward pass. What such a backend has no derivative for is refused here.
 """
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,12 +58,12 @@ def differentiable_once(
 
     def differentiate(ctx, grad_out, *_):
         inputs, kept = list(ctx.constants), ctx.saved_tensors
-        for index, x in zip(tensors, kept):
+        for index, x in zip(tensors, kept, strict=False):
             inputs[index] = x
         needed = [ctx.needs_input_grad[index] for index in tensors]
         computed = run_backward(grad_out, *inputs, *kept[len(tensors) :], needed)
         grads = [None] * len(inputs)
-        for index, grad, need in zip(tensors, computed, needed):
+        for index, grad, need in zip(tensors, computed, needed, strict=True):
             grads[index] = grad if need else None
         return tuple(grads)
 
@@ -150,13 +151,13 @@ def _for_each(function: Callable, count: int, in_dims: tuple, inputs: tuple) -> 
     def select(index: int) -> list:
         return [
             x.select(dim, index) if isinstance(x, Tensor) and dim is not None else x
-            for x, dim in zip(inputs, in_dims)
+            for x, dim in zip(inputs, in_dims, strict=True)
         ]
 
     results = [function(*select(index)) for index in range(count)]
     if isinstance(results[0], Tensor):
         return torch.stack(results), 0
-    return tuple(map(torch.stack, zip(*results))), (0,) * len(results[0])
+    return tuple(map(torch.stack, zip(*results, strict=True))), (0,) * len(results[0])
 
 
 def _tensors(count: int) -> str:

@@ -6,8 +6,7 @@ needs the variance of the terms, which follows from the moments of queries, keys
 tables. All second moments are taken around their means: nothing cancels however large those are.
 """
 
-from collections.abc import Iterator
-from typing import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.distributed as dist
@@ -77,7 +76,7 @@ def _term_scales(
     """Scales (heads,) of the terms whose means and variances (heads,) ``moments`` yields."""
 
     def all_moments() -> tuple[Tensor, Tensor]:
-        means, variances = zip(*moments())
+        means, variances = zip(*moments(), strict=True)
         return torch.cat(means), torch.cat(variances)
 
     batch, heads, positions, _ = q.shape

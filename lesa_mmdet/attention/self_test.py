@@ -6,10 +6,10 @@ What somebody with a device that we do not have runs first: ``tools/check_env.py
 import ctypes
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Callable, NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -53,7 +53,7 @@ class Result(NamedTuple):
     forward: float = float('nan')
     backward: float = float('nan')
     seconds: float = float('nan')
-    mib: Optional[float] = None
+    mib: float | None = None
     failure: str = ''
 
     @property
@@ -144,7 +144,7 @@ def _compare(attend: Callable, definition: Callable, inputs: list[Tensor]) -> di
     before = _start_memory(inputs[0].device)
     results = _differentiate(attend, inputs)
     mib = _peak_memory(inputs[0].device, before)
-    for result, x in zip(results, (inputs[0], *inputs)):
+    for result, x in zip(results, (inputs[0], *inputs), strict=True):
         if result.dtype != x.dtype:
             raise TypeError(f'returned {result.dtype} for {x.dtype}')
     forward, *backward = map(_error, results, exact)
@@ -177,7 +177,7 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _start_memory(device: torch.device) -> Optional[int]:
+def _start_memory(device: torch.device) -> int | None:
     """Bytes in use, from which on the peak is measured; None where no system tells it."""
     if device.type == 'cuda':
         torch.cuda.reset_peak_memory_stats(device)
@@ -190,7 +190,7 @@ def _start_memory(device: torch.device) -> Optional[int]:
         return None
 
 
-def _peak_memory(device: torch.device, before: Optional[int]) -> Optional[float]:
+def _peak_memory(device: torch.device, before: int | None) -> float | None:
     """MiB that were taken meanwhile at most."""
     if before is None:
         return None

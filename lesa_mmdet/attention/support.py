@@ -161,7 +161,7 @@ def names_of(dtypes: tuple[torch.dtype, ...]) -> str:
 def _elements_of_a_head(x: Tensor) -> int:
     """From the first to the last element of a head, as it lies and if it is copied."""
     sizes, strides = x.shape[2:], x.stride()[2:]
-    as_it_lies = 1 + sum((size - 1) * stride for size, stride in zip(sizes, strides))
+    as_it_lies = 1 + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
     return max(math.prod(sizes), as_it_lies)
 
 

@@ -182,7 +182,7 @@ def _fit_output_norms(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> No
         return
     last = {key: given.pop(key) for key in final}
     if len(wanted) == len(final):  # a classifier's for a classifier
-        given.update(zip(sorted(wanted), (last[key] for key in sorted(final))))
+        given.update(zip(sorted(wanted), (last[key] for key in sorted(final)), strict=True))
         return
     given.update({key: _fresh(own, key) for key in wanted})
     _log(f"{len(wanted) // 2} output norms start fresh: the checkpoint is a classifier's.")

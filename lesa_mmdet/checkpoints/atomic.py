@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import Union
 
 from mmengine.fileio import LocalBackend, register_backend
 
@@ -15,12 +14,12 @@ class AtomicBackend(LocalBackend):
     For the ``backend_args`` of mmengine: ``dict(backend='atomic')``.
     """
 
-    def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
+    def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write bytes to a file."""
         write_atomic(filepath, obj)
 
 
-def write_atomic(path: Union[str, Path], data: bytes) -> None:
+def write_atomic(path: str | Path, data: bytes) -> None:
     """Write a file so that it is complete, even after a loss of power, or not there.
 
     Args:

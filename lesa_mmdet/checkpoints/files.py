@@ -5,7 +5,7 @@ import os
 import pickle
 import re
 from collections.abc import Mapping
-from typing import Any, BinaryIO, Union
+from typing import Any, BinaryIO
 
 import torch
 from mmengine.logging import print_log
@@ -17,7 +17,7 @@ from .pickles import STAND_INS, Refused, restore
 _BROKEN = 'PytorchStreamReader|Invalid magic number|unexpected EOF|storage has wrong byte size'
 
 
-def read_checkpoint(file: Union[str, os.PathLike, BinaryIO], map_location: Any = None) -> Any:
+def read_checkpoint(file: str | os.PathLike | BinaryIO, map_location: Any = None) -> Any:
     """Read a checkpoint, weights only: whatever it holds, nothing of it is executed.
 
     All that mmengine reads, from wherever, is read here: see :mod:`lesa_mmdet.checkpoints.schemes`.

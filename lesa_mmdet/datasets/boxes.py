@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any, Optional
+from typing import Any
 
 ROUNDING = 2  # pixels by which tools differ that make boxes of masks
 
 
-def is_of_corners(box: list[float], area: Any, bounds: Optional[tuple[float, ...]]) -> bool:
+def is_of_corners(box: list[float], area: Any, bounds: tuple[float, ...] | None) -> bool:
     """Whether a box is (left, top, right, bottom) instead of (x, y, width, height).
 
     It has to fit what else is known as the one, and not as the other.
@@ -36,4 +36,4 @@ def is_number(value: Any) -> bool:
 
 
 def _are_close(box: Iterable[float], other: Iterable[float]) -> bool:
-    return all(abs(a - b) <= ROUNDING for a, b in zip(box, other))
+    return all(abs(a - b) <= ROUNDING for a, b in zip(box, other, strict=True))

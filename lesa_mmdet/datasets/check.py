@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -69,7 +69,7 @@ class Report:
 
 def check_dataset(
     root: Path,
-    splits: Optional[Iterable[tuple[Path, Path]]] = None,
+    splits: Iterable[tuple[Path, Path]] | None = None,
     *,
     decode: bool = True,
     need_masks: bool = True,
@@ -259,7 +259,7 @@ def _check_images(images: list[dict], paths: list[Path], decode: bool, report: R
             return image.size[::-1] if turned else image.size
 
     found = 0
-    for image, path, size in zip(images, paths, _read_all(read, paths)):
+    for image, path, size in zip(images, paths, _read_all(read, paths), strict=True):
         found += not isinstance(size, FileNotFoundError)
         if isinstance(size, FileNotFoundError):
             report.problems[Problem.IMAGE_MISSING].append(str(path))
@@ -278,7 +278,7 @@ def _check_maps(images: list[dict], paths: list[Path], needed: bool, report: Rep
             return image.size, np.setdiff1d(np.asarray(image), STUFF_LABELS)
 
     found = 0
-    for image, path, content in zip(images, paths, _read_all(read, paths)):
+    for image, path, content in zip(images, paths, _read_all(read, paths), strict=True):
         found += not isinstance(content, FileNotFoundError)
         if isinstance(content, FileNotFoundError):
             if needed:

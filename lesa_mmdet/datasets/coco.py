@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any
 
 import cv2
 import mmcv
@@ -200,7 +200,7 @@ class CheckedCocoDataset(CocoDataset):
         found = found or ['all have boxes or areas that are empty, or no mask']
         return f'none of its {len(objects):,} objects can be used: {"; ".join(found)}'
 
-    def prepare_data(self, idx: int) -> Optional[dict]:
+    def prepare_data(self, idx: int) -> dict | None:
         """Run the pipeline on an image.
 
         Args:
@@ -228,7 +228,7 @@ class CheckedCocoDataset(CocoDataset):
             self._log_skipped(idx, path, reason)
             return None
 
-    def _find_read_error(self, path: str) -> Optional[str]:
+    def _find_read_error(self, path: str) -> str | None:
         try:
             image = mmcv.imfrombytes(fileio.get(path, backend_args=self.backend_args))
         except OSError as error:

@@ -5,7 +5,6 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Optional, Union
 
 import cv2
 import numpy as np
@@ -54,11 +53,11 @@ def cut_crops(
     splits: Mapping[str, tuple[Path, Path]],
     out: Path,
     *,
-    classes: Union[int, Sequence[str]] = 10,
+    classes: int | Sequence[str] = 10,
     min_size: int = 32,
     context: float = 0.1,
     square: bool = False,
-    max_per_class: Optional[int] = None,
+    max_per_class: int | None = None,
 ) -> dict[str, dict[str, int]]:
     """Write a crop of every object to ``out/SPLIT/CLASS/IMAGE_ANNOTATION.jpg``.
 
@@ -202,7 +201,7 @@ def _find_objects(coco: COCO, min_size: int) -> dict[str, list[dict]]:
 
 
 def _choose_classes(
-    classes: Union[int, Sequence[str]], objects: dict[str, list[dict]], where: str
+    classes: int | Sequence[str], objects: dict[str, list[dict]], where: str
 ) -> list[str]:
     have = Counter({name: len(of_class) for name, of_class in objects.items() if of_class})
     if isinstance(classes, int):
@@ -236,7 +235,7 @@ def _claim(out: Path, **options) -> None:
     _write(stamp, text.encode())
 
 
-def _spread(entries: list[dict], number: Optional[int]) -> list[dict]:
+def _spread(entries: list[dict], number: int | None) -> list[dict]:
     if number is None or number >= len(entries):
         return entries
     return [entries[i] for i in np.linspace(0, len(entries) - 1, number).astype(int)]

@@ -5,7 +5,6 @@ import shutil
 import time
 from http.client import HTTPException
 from pathlib import Path
-from typing import Optional
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 from zipfile import BadZipFile, ZipFile
@@ -95,7 +94,7 @@ def download(url: str, path: Path) -> None:
     os.replace(part, path)
 
 
-def _append(url: str, part: Path, bar: tqdm) -> Optional[Exception]:
+def _append(url: str, part: Path, bar: tqdm) -> Exception | None:
     """Add what comes in one connection. Returns why it broke off, if it did."""
     have = get_progress(part)
     request = Request(url, headers={'Range': f'bytes={have}-'} if have else {})
@@ -136,7 +135,7 @@ def _part(path: Path) -> Path:
     return path.with_name(f'{path.name}.part')
 
 
-def _explain(error: Optional[Exception]) -> str:
+def _explain(error: Exception | None) -> str:
     if isinstance(error, HTTPError):
         return f'the server answers {error.code} {error.reason}'
     return str(getattr(error, 'reason', error) or 'the server closed the connection')

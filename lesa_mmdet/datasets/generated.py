@@ -3,8 +3,7 @@
 import json
 import os
 import pathlib
-from collections.abc import Sequence
-from typing import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np

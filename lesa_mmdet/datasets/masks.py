@@ -1,6 +1,6 @@
 """What can be wrong with a mask in COCO's formats."""
 
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -8,7 +8,7 @@ from pycocotools import mask as coco_mask
 from .problems import Problem
 
 
-def find_mask_problem(segmentation: Any, height: int, width: int) -> Optional[tuple[Problem, str]]:
+def find_mask_problem(segmentation: Any, height: int, width: int) -> tuple[Problem, str] | None:
     """Say why a COCO segmentation is no usable mask.
 
     pycocotools is asked last: it reads past the end of run lengths that are too short, and takes
@@ -77,7 +77,7 @@ def has_three_points(polygon: Any) -> bool:
     return isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
 
 
-def find_rle_problem(rle: Any, height: int, width: int) -> Optional[str]:
+def find_rle_problem(rle: Any, height: int, width: int) -> str | None:
     """Say why run lengths are not a mask of an image.
 
     Args:

@@ -94,7 +94,7 @@ def random_colours(rng, count, hue, saturation):
     """Random colours, BGR (count, 3), 0 to 255, of a hue up to a twelfth of the circle away."""
     hues = (hue + rng.uniform(-1, 1, count) / 12) % 1
     saturations, values = rng.uniform(*saturation, count), rng.uniform(0.4, 1, count)
-    rgb = [colorsys.hsv_to_rgb(*hsv) for hsv in zip(hues, saturations, values)]
+    rgb = [colorsys.hsv_to_rgb(*hsv) for hsv in zip(hues, saturations, values, strict=True)]
     return 255 * np.array(rgb)[:, ::-1]
 
 
@@ -167,7 +167,7 @@ def draw_image(rng, image_size):
         colour = colours[contrast_beneath.argmax()]
         image[mask] = texture(rng, image_size, colour, contrast=60)[mask]
     image += rng.uniform(2, 10) * rng.standard_normal(image.shape, dtype=np.float32)
-    return image.clip(0, 255).astype(np.uint8), list(zip(class_indices, visible))
+    return image.clip(0, 255).astype(np.uint8), list(zip(class_indices, visible, strict=True))
 
 
 generate = make_generate(draw_image, CLASSES, version=DRAWING_VERSION)

@@ -5,7 +5,6 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Optional
 
 try:
     import fcntl
@@ -50,7 +49,7 @@ def lock(folder: Path) -> None:
     _held[folder] = file
 
 
-def lock_work_dir(folder: Optional[str], config: str, launcher: str) -> None:
+def lock_work_dir(folder: str | None, config: str, launcher: str) -> None:
     """Take the work directory of a training before anything is built and written there.
 
     Args:

@@ -136,7 +136,7 @@ def _heads(node: Any, path: str) -> Iterator[tuple[str, int]]:
 
 def _check_evaluators(cfg: Mapping[str, Any], tool: str) -> None:
     """Check that evaluation knows the truth of the images that it is given."""
-    for evaluator, loader in zip(EVALUATORS[tool], LOADERS[tool][-1:]):
+    for evaluator, loader in zip(EVALUATORS[tool], LOADERS[tool][-1:], strict=False):
         files = [_ann_file(dataset) for dataset in _dicts_with(cfg.get(loader), 'ann_file')]
         for metric in _dicts_with(cfg.get(evaluator), 'ann_file'):
             known = [Path(file).resolve() for file in files]

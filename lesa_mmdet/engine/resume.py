@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -27,7 +27,7 @@ _CONSEQUENCES = {
 _NEEDED = ('meta', 'message_hub', 'optimizer')  # to go on, not only to evaluate
 
 
-def check_start(resume: Optional[str], cfg: Mapping[str, Any]) -> None:
+def check_start(resume: str | None, cfg: Mapping[str, Any]) -> None:
     """Look for the checkpoint that a training begins with, before anything is built.
 
     Args:
@@ -44,7 +44,7 @@ def check_start(resume: Optional[str], cfg: Mapping[str, Any]) -> None:
         check_exists(cfg['load_from'], 'load_from', TRAIN_HINT)
 
 
-def find_newest(folder: Path) -> Optional[Path]:
+def find_newest(folder: Path) -> Path | None:
     """The newest checkpoint of a folder from which a training can go on.
 
     Says which one it is, and which newer ones cannot be read.
@@ -146,7 +146,9 @@ def _value(node: ast.expr) -> Any:
             values.update(_value(child))
         return values
     if isinstance(node, ast.Dict):
-        return {_value(key): _value(value) for key, value in zip(node.keys, node.values)}
+        return {
+            _value(key): _value(value) for key, value in zip(node.keys, node.values, strict=True)
+        }
     if isinstance(node, (ast.List, ast.Tuple)):
         values = [_value(child) for child in node.elts]
         return values if isinstance(node, ast.List) else tuple(values)
@@ -168,13 +170,13 @@ def _differences(old: Any, new: Any, path: str = '') -> Iterator[tuple[str, Any,
             child = f'{path}.{key}' if path else str(key)
             yield from _differences(old.get(key), new.get(key), child)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for index, pair in enumerate(zip(old, new)):
+        for index, pair in enumerate(zip(old, new, strict=True)):
             yield from _differences(*pair, f'{path}.{index}')
     elif old != new:
         yield path, old, new
 
 
-def _consequence(path: str) -> Optional[str]:
+def _consequence(path: str) -> str | None:
     return next((said for part, said in _CONSEQUENCES.items() if path.startswith(part)), None)
 
 

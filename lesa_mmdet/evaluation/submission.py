@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
 from mmengine.config import Config, ConfigDict
@@ -168,7 +168,7 @@ def pack(prefix: str, ann_file: str, algorithm: str) -> list[Path]:
 
 
 def check_results(
-    results: Any, task: str, coco: COCO, tested: Optional[Sequence[int]], name: str
+    results: Any, task: str, coco: COCO, tested: Sequence[int] | None, name: str
 ) -> None:
     """Check that the server would accept results, and that they are complete.
 
@@ -202,7 +202,7 @@ def check_results(
     _raise_first(name, what, [f'image {image_id}' for image_id in missing])
 
 
-def _find_result_problem(result: Any, task: str, coco: COCO) -> Optional[str]:
+def _find_result_problem(result: Any, task: str, coco: COCO) -> str | None:
     missing = [key for key in KEYS[task] if not isinstance(result, dict) or key not in result]
     if missing:
         return f'it lacks {", ".join(missing)}'

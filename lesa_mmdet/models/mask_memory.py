@@ -29,7 +29,7 @@ def guard_masks(model: nn.Module) -> Any:
 
 def _check(model: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
     names = ('inputs', 'data_samples', 'mode')
-    given = {**dict(zip(names, args)), **kwargs}
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
     head = getattr(model, 'roi_head', None)
     if given.get('mode') != 'predict' or not getattr(head, 'with_mask', False):
         return

@@ -3,8 +3,6 @@
 mmdet 3's own differ from it where masks are initialized (both) and predicted (HTC).
 """
 
-from typing import Optional
-
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -46,7 +44,7 @@ class LESA_HTCRoIHead(_InitializedMaskHeads, HybridTaskCascadeRoIHead):
         stage: int,
         x: tuple[Tensor, ...],
         rois: Tensor,
-        semantic_feat: Optional[Tensor] = None,
+        semantic_feat: Tensor | None = None,
         training: bool = True,
     ) -> dict:
         """Mask logits of a stage in training, in testing a list of those of all stages."""

@@ -11,7 +11,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from mmengine.config import DictAction
 from mmengine.device import get_device
@@ -113,7 +113,7 @@ def call(arguments: Sequence[str], **kwargs: Any) -> int:
             raise
 
 
-def explain(error: BaseException) -> Optional[str]:
+def explain(error: BaseException) -> str | None:
     """What to tell a user about an error.
 
     Returns:
@@ -139,7 +139,7 @@ def _is_on_purpose(error: BaseException) -> bool:
     )
 
 
-def _explain_in_worker(traceback: str) -> Optional[str]:
+def _explain_in_worker(traceback: str) -> str | None:
     *_, (file, line) = re.findall(r'^  File "(.+)", line (\d+)', traceback, re.MULTILINE)
     last_line = traceback.rstrip().rpartition('\n')[2]
     return last_line.partition(': ')[2] if _is_our_raise(file, int(line)) else None

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -58,7 +58,7 @@ def config_path(name: str) -> str:
     return str(path)
 
 
-def load_config(path: str, cfg_options: Optional[Mapping] = None) -> Config:
+def load_config(path: str, cfg_options: Mapping | None = None) -> Config:
     """Read a config and change it.
 
     Args:
@@ -132,6 +132,6 @@ def _paths(node: Any, path: str) -> Iterator[str]:
         yield from _paths(child, f'{path}.{key}')
 
 
-def _messages(error: Optional[BaseException]) -> str:
+def _messages(error: BaseException | None) -> str:
     """What an error and those it arose from say."""
     return f'{error} {_messages(error.__context__)}' if error else ''

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable
 from glob import glob, has_magic
 from pathlib import Path
-from typing import Union
 
 import cv2
 import mmcv
@@ -12,13 +11,13 @@ import numpy as np
 IMAGE_SUFFIXES = frozenset(('.bmp', '.jpeg', '.jpg', '.png', '.webp'))
 
 
-def is_url(source: Union[str, Path]) -> bool:
+def is_url(source: str | Path) -> bool:
     """Whether a source is fetched from a network rather than read from a disk."""
     return '://' in str(source)
 
 
 def find_images(
-    sources: Iterable[Union[str, Path]], suffixes: Collection[str] = IMAGE_SUFFIXES
+    sources: Iterable[str | Path], suffixes: Collection[str] = IMAGE_SUFFIXES
 ) -> list[str]:
     """List the images that files, folders, patterns and URLs stand for.
 
@@ -55,7 +54,7 @@ def find_images(
     return images
 
 
-def read_image(path: Union[str, Path]) -> np.ndarray:
+def read_image(path: str | Path) -> np.ndarray:
     """Read an image file, or the image at a URL, as uint8 (H, W, 3), RGB.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Union
 
 import mmcv
 import numpy as np
@@ -18,9 +17,7 @@ from ..utils.images import read_image
 COLUMN_WIDTH = 5  # inches
 
 
-def draw_detections(
-    model: nn.Module, image: Union[str, Path], score_thr: float = 0.3
-) -> np.ndarray:
+def draw_detections(model: nn.Module, image: str | Path, score_thr: float = 0.3) -> np.ndarray:
     """Draw a detector's detections into an image.
 
     Args:
@@ -66,12 +63,12 @@ def draw_comparison(
     grid = figure.subplots(
         len(names), len(columns), squeeze=False, gridspec_kw=dict(height_ratios=heights)
     )
-    for column_axes, column, title in zip(grid.T, columns, titles):
+    for column_axes, column, title in zip(grid.T, columns, titles, strict=True):
         column_axes[0].set_title(title, fontsize=9)
-        for axes, image in zip(column_axes, column):
+        for axes, image in zip(column_axes, column, strict=True):
             axes.imshow(image)
             axes.set(xticks=[], yticks=[])
-    for axes, name in zip(grid[:, 0], names):
+    for axes, name in zip(grid[:, 0], names, strict=True):
         axes.set_ylabel(name)
     return figure
 

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -86,7 +85,7 @@ def compare_curves(
     path: Path,
     *,
     keys: Sequence[str] = (),
-    zoom: Optional[Sequence[float]] = None,
+    zoom: Sequence[float] | None = None,
 ) -> None:
     """Draw curves of several runs against epochs, and beside them a part of it (paper, figure 5).
 

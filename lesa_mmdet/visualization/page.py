@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkstemp
 from threading import Lock
-from typing import Any, Optional, Union
+from typing import Any
 
 os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'  # gradio reads it when it is imported
 
@@ -94,7 +94,7 @@ class Explorer:
         self._watched = [{name: found[name] for name in self.layers} for found in mixing]
         self._predictors = [Predictor.of(model) for model in self._models]
 
-    def open(self, path: Union[str, Path]) -> Scene:
+    def open(self, path: str | Path) -> Scene:
         """Run all models on an image, each of them once.
 
         Raises:
@@ -104,7 +104,7 @@ class Explorer:
         with self._lock:
             recordings = [
                 Recording(model, path, watched, predict=True)
-                for model, watched in zip(self._models, self._watched)
+                for model, watched in zip(self._models, self._watched, strict=True)
             ]
         return Scene(pixels, recordings)
 
@@ -113,7 +113,7 @@ class Explorer:
         with self._lock:
             drawn = [
                 predictor.draw(scene.pixels, recording.prediction, score_thr)
-                for predictor, recording in zip(self._predictors, scene.recordings)
+                for predictor, recording in zip(self._predictors, scene.recordings, strict=True)
             ]
         return [mmcv.imrescale(picture, scene.zoom) for picture in drawn]
 
@@ -149,7 +149,7 @@ def _save(picture: np.ndarray, folder: str, suffix: str) -> str:
     return path
 
 
-def check_upload(path: Union[str, Path]) -> None:
+def check_upload(path: str | Path) -> None:
     """Look at the header of a file that a stranger has sent.
 
     Raises:
@@ -171,7 +171,7 @@ def refuse_addresses(upload: gr.UploadButton) -> None:
     """Let a component take files alone: gradio would fetch what a visitor gives the address of."""
     take = upload.async_move_resource_to_block_cache
 
-    async def take_file(path: Any) -> Optional[str]:
+    async def take_file(path: Any) -> str | None:
         if re.match('https?:', str(path)):
             raise gr.Error('addresses are not fetched: upload a file')
         return await take(path)
@@ -262,7 +262,9 @@ def build_page(
 
         def redraw(opened, thr):
             # gradio takes a list of one for the value of a single picture, but a dict never.
-            return dict(zip(pictures, draw(opened, thr) if opened else [None] * len(pictures)))
+            return dict(
+                zip(pictures, draw(opened, thr) if opened else [None] * len(pictures), strict=True)
+            )
 
         def look(opened, clicked, layer):
             if not (opened and clicked):
@@ -271,7 +273,10 @@ def build_page(
                 drawn = explorer.maps(opened, clicked, layer)
             except ValueError as error:
                 raise gr.Error(str(error), print_exception=False) from error
-            return {panel: _save(drawing, folder, '.png') for panel, drawing in zip(maps, drawn)}
+            return {
+                panel: _save(drawing, folder, '.png')
+                for panel, drawing in zip(maps, drawn, strict=True)
+            }
 
         def click(opened, layer, event: gr.SelectData):
             clicked = [coordinate // opened.zoom for coordinate in event.index]
@@ -296,7 +301,7 @@ def serve(
     *,
     score_thr: float = 0.3,
     host: str = '127.0.0.1',
-    port: Optional[int] = None,
+    port: int | None = None,
 ) -> None:
     """Serve the page until the process is interrupted.
 

@@ -118,8 +118,8 @@ def test_the_position_of_a_point_in_a_centre_crop(image, pretrain_env):
 def test_every_point_is_on_the_map_and_in_its_position(size, stride, keep_ratio, data):
     width, height = size
     scales = [800 / max(size)] * 2 if keep_ratio else [512 / width, 512 / height]
-    seen = [round(length * scale) for length, scale in zip(size, scales)]
-    scale = [new / old for new, old in zip(seen, size)]
+    seen = [round(length * scale) for length, scale in zip(size, scales, strict=True)]
+    scale = [new / old for new, old in zip(seen, size, strict=True)]
     padded = [-(-length // 32) * 32 for length in seen]
     metainfo = dict(ori_shape=size[::-1], img_shape=seen[::-1], scale_factor=scale)
     view = View.from_metainfo(metainfo, padded[::-1])
@@ -280,7 +280,7 @@ def test_the_figure_has_what_the_operator_has(operator, panels, detectors, image
     titles = [axes.get_title() for axes in figure.axes]
     expected = [*panels, *(f'head {head}' for head in range(1, 9))]
     assert len(titles) == len(expected)
-    assert all(title.startswith(start) for title, start in zip(titles, expected))
+    assert all(title.startswith(start) for title, start in zip(titles, expected, strict=True))
     weights = maps['layer3.1'].weights
     assert f'head 8: max {weights[7].max():.3g}' in titles
     if 'local field' in titles:

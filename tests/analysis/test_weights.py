@@ -212,7 +212,7 @@ def test_tool_measures_a_classifier(pretrain_env, tool, tmp_path, monkeypatch, c
         weights = MODELS.build(cfg.model).state_dict()
     torch.save(dict(state_dict=weights), tmp_path / 'untrained.pth')
     images = np.random.default_rng(0).integers(256, size=(2, 12, 2, 24, 24, 3))
-    for split, classes in zip(('train', 'val'), images):
+    for split, classes in zip(('train', 'val'), images, strict=True):
         for name, of_class in enumerate(classes):
             for i, image in enumerate(of_class):
                 mmcv.imwrite(image, str(tmp_path / split / f'{name:02}' / f'{i}.png'))

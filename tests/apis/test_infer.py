@@ -72,7 +72,7 @@ def test_predictions_are_the_detectors(detector, folder, tmp_path):
         np.testing.assert_allclose([f['bbox'] for f in found], boxes, rtol=1e-4, atol=1e-3)
         np.testing.assert_allclose([f['score'] for f in found], expected.scores, rtol=1e-5)
         assert [f['category_id'] - 1 for f in found] == expected.labels.tolist()
-        for one, mask in zip(found, expected.masks.numpy()):
+        for one, mask in zip(found, expected.masks.numpy(), strict=True):
             np.testing.assert_array_equal(coco_mask.decode(one['segmentation']), mask)
         drawn = read_image(tmp_path / 'out' / 'vis' / name)
         assert drawn.shape == read_image(folder / name).shape
@@ -203,7 +203,7 @@ def test_coco_ids_are_those_of_the_annotations(coco_root):
     names = CocoDataset.METAINFO['classes']
     assert len(COCO_IDS) == len(names)
     known = {category['name']: id for id, category in truth.cats.items()}
-    assert {name: id for name, id in zip(names, COCO_IDS) if name in known} == known
+    assert {name: id for name, id in zip(names, COCO_IDS, strict=True) if name in known} == known
 
 
 def test_a_classifier_names_its_best_classes(folder, tmp_path, pretrain_env):

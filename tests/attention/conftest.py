@@ -65,7 +65,7 @@ def assert_close():
 
     def check(actual, expected, tolerance, names=('output', 'q', 'k', 'v', 'row', 'col')):
         assert len(actual) == len(expected) == len(names)
-        for name, x, y in zip(names, actual, expected):
+        for name, x, y in zip(names, actual, expected, strict=True):
             assert x.shape == y.shape, name
             if y.numel():
                 error = (x.double() - y).abs().max() / y.abs().max().clamp(min=1)

@@ -59,7 +59,7 @@ class TestOperator:
     @pytest.mark.parametrize('optional', [True, False])
     @pytest.mark.parametrize('needed', itertools.product((True, False), repeat=2))
     def test_gradients_that_are_needed(self, product, pair, optional, needed):
-        for x, need in zip(pair, needed):
+        for x, need in zip(pair, needed, strict=True):
             x.requires_grad_(need)
         x, y = pair[0], pair[1] if optional else None
         wanted = [z for z in (x, y) if z is not None and z.requires_grad]
@@ -146,7 +146,7 @@ class TestChunked:
             directional('auto')
         _, tangent = directional('reference')
         grads = torch.func.grad(lambda *x: attend(*x).sum(), argnums=(0, 1, 2, 3, 4))(*inputs)
-        expected = sum((x * y).sum() for x, y in zip(grads, tangents))
+        expected = sum((x * y).sum() for x, y in zip(grads, tangents, strict=True))
         torch.testing.assert_close(tangent.sum(), expected)
 
     @pytest.mark.parametrize('mode', ['train', 'eval'])

@@ -26,7 +26,7 @@ def official_shapes(embed_dims=8, group_width=2, depths=(1, 1, 1, 1), num_heads=
         'patch_embed.norm.weight': (embed_dims,),
         'patch_embed.norm.bias': (embed_dims,),
     }
-    for stage, (depth, heads) in enumerate(zip(depths, num_heads)):
+    for stage, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
         dim = embed_dims * 2**stage
         keys = -(-(dim // 3 * 2) // group_width) * group_width
         for index in range(depth):
@@ -117,7 +117,7 @@ def test_golden_file_of_a_detector(case, tmp_path):
     backbone.init_weights()
     with torch.no_grad():
         outs = backbone.eval()(case.image())
-    for name, out in zip(('c2', 'c3', 'c4', 'c5'), outs):
+    for name, out in zip(('c2', 'c3', 'c4', 'c5'), outs, strict=True):
         assert_close_to_largest(out, case[name], 1e-5, name)
 
 
@@ -151,7 +151,10 @@ def test_a_trained_classifier_of_ours_starts_a_detector():
     detector = tiny()
     detector.load_state_dict(classifier.state_dict())
     operators = (x.stages[1].blocks[0].attn.operator.state_dict() for x in (classifier, detector))
-    assert all(torch.equal(*values) for values in zip(*(state.values() for state in operators)))
+    assert all(
+        torch.equal(*values)
+        for values in zip(*(state.values() for state in operators), strict=True)
+    )
 
 
 def test_own_state_dict_is_loaded_as_it_is():

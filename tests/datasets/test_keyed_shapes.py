@@ -40,9 +40,11 @@ def test_class_changes_pixels_of_the_key_alone_half_an_image_away(monkeypatch):
     """So what is nearer to an object, and all else in the image, cannot tell its class."""
     images = []
     for hues in ((0, 1 / 3, 2 / 3), (1 / 3, 2 / 3, 0)):
-        monkeypatch.setattr(keyed_shapes, 'KEY_HUES', dict(zip(keyed_shapes.CLASSES, hues)))
+        monkeypatch.setattr(
+            keyed_shapes, 'KEY_HUES', dict(zip(keyed_shapes.CLASSES, hues, strict=True))
+        )
         images.append([draw(seed) for seed in range(40)])
-    for (image, shapes), (recoloured, same_shapes) in zip(*images):
+    for (image, shapes), (recoloured, same_shapes) in zip(*images, strict=True):
         assert [index for index, _ in shapes] == [index for index, _ in same_shapes]
         key = (image != recoloured).any(axis=-1)
         key_x = np.nonzero(key)[1].mean()

@@ -75,7 +75,7 @@ def test_annotations_are_the_visible_masks(coco, split):
         _, drawn = redraw(split, image_id)
         annotations = coco.loadAnns(coco.getAnnIds(image_id))
         assert len(annotations) == len(drawn)
-        for annotation, (class_index, visible) in zip(annotations, drawn):
+        for annotation, (class_index, visible) in zip(annotations, drawn, strict=True):
             assert annotation['category_id'] == class_index + 1
             decoded = coco.annToMask(annotation).astype(bool)
             assert (decoded & visible).sum() >= 0.98 * (decoded | visible).sum()

@@ -64,7 +64,7 @@ def results(tmp_path):
 def test_server_gets_what_it_expects(results, ann_file):
     archives = pack(results(), str(ann_file), 'lesa-r50')
     assert [path.parent.name for path in archives] == ['results_bbox', 'results_segm']
-    for path, geometry in zip(archives, ('bbox', 'segmentation')):
+    for path, geometry in zip(archives, ('bbox', 'segmentation'), strict=True):
         assert path.name == 'detections_test-dev2017_lesa-r50_results.zip'
         with zipfile.ZipFile(path) as archive:
             assert archive.namelist() == ['detections_test-dev2017_lesa-r50_results.json']

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -51,7 +51,7 @@ class Place:
         path.write_text(text)
         return path
 
-    def data(self, change: Optional[Callable[[dict], Any]] = None, split: str = 'train') -> Path:
+    def data(self, change: Callable[[dict], Any] | None = None, split: str = 'train') -> Path:
         """Generated images, two for training and one for validation; annotations may be changed."""
         root = generate(self.folder / 'data', num_train=2, num_val=1, image_size=64)
         for name in ('train', 'val'):
@@ -65,7 +65,7 @@ class Place:
             path.write_text(json.dumps(content))
         return root
 
-    def config(self, change: Optional[Callable[[Config], Any]] = None) -> Path:
+    def config(self, change: Callable[[Config], Any] | None = None) -> Path:
         """A tiny detector on these images, which trains one epoch within seconds."""
         cfg = shrink(Config.fromfile(DEMO))
         cfg.model.backbone.input_size = (64, 64)
@@ -145,7 +145,7 @@ def run_case(name: str, folder: Path) -> tuple[str, str]:
     return judge(find_cases()[name], code, output.read_text()), output.read_text()
 
 
-def judge(case: Case, code: Optional[int], printed: str) -> str:
+def judge(case: Case, code: int | None, printed: str) -> str:
     """'clear', 'silent' or 'unclear'."""
     lines = [line for line in printed.splitlines() if line.strip()]
     said = bool(lines) and re.search(case.sentence, lines[-1]) is not None

@@ -11,15 +11,15 @@ from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 from unittest.mock import patch
 
 from helpers.paths import ROOT
 
 
 def run_forked(
-    function: Callable[..., Any], *args: Any, output: Path, timeout: Optional[float] = None
-) -> Optional[int]:
+    function: Callable[..., Any], *args: Any, output: Path, timeout: float | None = None
+) -> int | None:
     """Call a function in a process of its own, as Python runs a program.
 
     Args:

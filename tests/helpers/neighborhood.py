@@ -58,7 +58,7 @@ def run(function, inputs, grad_out=None):
         # Of few bits, so that it is the same number in every type.
         grad_out = torch.randn(out.shape, generator=generator, dtype=torch.float64).bfloat16()
     grads = torch.autograd.grad(out, list(inputs.values()), grad_out.to(out))
-    return {'output': out.detach(), **dict(zip(inputs, grads))}
+    return {'output': out.detach(), **dict(zip(inputs, grads, strict=True))}
 
 
 def compute(backend, inputs, dilation=1, grad_out=None):

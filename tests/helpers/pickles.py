@@ -3,7 +3,7 @@
 import struct
 import zipfile
 from dataclasses import dataclass, replace
-from typing import Any, Optional
+from typing import Any
 
 from lesa_mmdet.checkpoints.pickles import STAND_INS
 
@@ -62,7 +62,7 @@ def assemble(node: Any) -> bytes:
     return b'](' + parts + b'e' if isinstance(node, list) else b'(' + parts + b't'
 
 
-def write(path, node: Any, storage: bytes = bytes(64), pickled: Optional[bytes] = None) -> str:
+def write(path, node: Any, storage: bytes = bytes(64), pickled: bytes | None = None) -> str:
     """Write a file as torch.save does, with a pickle of a tree or of these bytes."""
     pickled = b'\x80\x02' + assemble(node) + b'.' if pickled is None else pickled
     with zipfile.ZipFile(path, 'w') as archive:

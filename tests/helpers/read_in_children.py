@@ -61,7 +61,7 @@ def read_batch(files: list) -> dict:
             'executed' if status >> 8 == 99 else f'signal {status & 127}, exit code {status >> 8}'
         )
         outcomes.append(died)
-    return dict(zip((file.name for file in files), outcomes))
+    return dict(zip((file.name for file in files), outcomes, strict=True))
 
 
 def outcome_of(file: Path) -> str:

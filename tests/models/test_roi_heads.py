@@ -49,7 +49,7 @@ def test_predicted_masks_are_the_mean_of_all_stages(name, mask_info_flow):
 
     stages = [of_stage(stage) for stage in range(3)]
     predicted = head._mask_forward(-1, x, rois, semantic, training=False)['mask_preds']
-    for stage, actual in zip(stages, predicted):
+    for stage, actual in zip(stages, predicted, strict=True):
         torch.testing.assert_close(actual, stage)
 
     detections = InstanceData(bboxes=rois[:, 1:], labels=torch.tensor([1, 3]), scores=torch.ones(2))

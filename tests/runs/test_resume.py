@@ -54,7 +54,7 @@ def assert_same(one, other):
             assert_same(one[key], other[key])
     elif isinstance(one, (list, tuple)):
         assert len(one) == len(other)
-        for left, right in zip(one, other):
+        for left, right in zip(one, other, strict=True):
             assert_same(left, right)
     else:
         assert one == other

@@ -14,7 +14,7 @@ KEYS = ('train/accuracy/top1', 'val/accuracy/top1')
 def work_dirs(tmp_path):
     """Two runs of four epochs; the second is better by 10 each."""
     runs = {'one': tmp_path / 'one', 'two': tmp_path / 'two'}
-    for offset, work_dir in zip((0, 10), runs.values()):
+    for offset, work_dir in zip((0, 10), runs.values(), strict=True):
         entries = []
         for epoch in range(1, 5):
             entries += [{'loss': epoch + i, 'epoch': epoch, 'step': 2 * epoch + i} for i in (0, 1)]
@@ -50,7 +50,7 @@ def test_both_sides_show_all_runs(work_dirs, drawn, tmp_path):
     assert curves(left) == {
         f'{run}, {key}': (1, 2, 3, 4, *(slope * epoch + offset for epoch in range(1, 5)))
         for run, offset in (('one', 0), ('two', 10))
-        for key, slope in zip(KEYS, (20, 10))
+        for key, slope in zip(KEYS, (20, 10), strict=True)
     }
     styles = {(line.get_color(), line.get_linestyle()) for line in left.lines}
     assert styles == {('C0', '--'), ('C0', '-'), ('C1', '--'), ('C1', '-')}

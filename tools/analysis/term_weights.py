@@ -8,7 +8,6 @@ import json
 from argparse import ArgumentParser, Namespace
 from copy import deepcopy
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 import torch
@@ -83,7 +82,7 @@ def measure(args: Namespace) -> dict:
     return result
 
 
-def build_loader(cfg: Config, num_images: Optional[int]) -> DataLoader:
+def build_loader(cfg: Config, num_images: int | None) -> DataLoader:
     """The config's test images, or some of them, evenly spread over each of its data sets.
 
     Raises:
@@ -114,7 +113,7 @@ def build_evaluator(cfg: Config, dataset: Dataset) -> Evaluator:
 
 
 @torch.no_grad()
-def run(model: nn.Module, loader: DataLoader, evaluator: Optional[Evaluator]) -> dict[str, float]:
+def run(model: nn.Module, loader: DataLoader, evaluator: Evaluator | None) -> dict[str, float]:
     """Run a model on images; the metrics, if an evaluator is given."""
     for batch in tqdm(loader, desc='images', unit='batch'):
         samples = model.test_step(batch)

@@ -86,15 +86,13 @@ def _check(*tensors: Tensor) -> None:
         raise ValueError(
             'q and k have to be (B, heads, H * W, d), v (B, heads, H * W, dv), '
             'row (B, heads, H * W, H) and col (B, heads, H * W, W), '
-            f'got {dict(zip(names, shapes))}'
+            f'got {dict(zip(names, shapes, strict=True))}'
         )
     for what in ('dtype', 'device'):
         values = [getattr(x, what) for x in tensors]
         if len(set(values)) > 1:
-            raise ValueError(
-                f'q, k, v, row and col have to be of one {what}, '
-                f'got {", ".join(f"{name} {value}" for name, value in zip(names, values))}'
-            )
+            got = ', '.join(f'{name} {value}' for name, value in zip(names, values, strict=True))
+            raise ValueError(f'q, k, v, row and col have to be of one {what}, got {got}')
     if tensors[0].dtype not in DTYPES:
         raise ValueError(
             f'q, k, v, row and col have to be {names_of(DTYPES)}, got {tensors[0].dtype}'

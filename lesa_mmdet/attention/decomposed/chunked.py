@@ -6,7 +6,7 @@ that a compiler sees one operator for the forward and one for the backward pass.
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ def _backward(grad_out: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     *inputs, needed = inputs
     grads = _empty_gradients(grad_out, *inputs, needed)
     with without_autocast(grad_out.device):
-        wanted = (grad if need else None for grad, need in zip(grads, needed))
+        wanted = (grad if need else None for grad, need in zip(grads, needed, strict=True))
         for head in _heads(grad_out, *inputs, *wanted):
             _backward_of_head(*at_least_float(*head[:6]), *head[6:])
     return grads
@@ -95,14 +95,14 @@ def _weights(q: Tensor, k: Tensor, row: Tensor, col: Tensor) -> Tensor:
     return torch.softmax(weights, -1, out=weights)
 
 
-def _product(a: Tensor, b: Tensor, plus: Optional[Tensor] = None) -> Tensor:
+def _product(a: Tensor, b: Tensor, plus: Tensor | None = None) -> Tensor:
     """``a @ b`` of two matrices, plus a third one."""
     if ONEDNN and a.device.type == 'cpu' and a.dtype == torch.float32:
         return _onednn_product(a, b, plus)
     return a @ b if plus is None else torch.addmm(plus, a, b)
 
 
-def _onednn_product(a: Tensor, b: Tensor, plus: Optional[Tensor] = None) -> Tensor:
+def _onednn_product(a: Tensor, b: Tensor, plus: Tensor | None = None) -> Tensor:
     linear = torch.ops.mkldnn._linear_pointwise
     if plus is None:
         return linear(a, b.t(), None, 'none', [], '')
@@ -121,11 +121,13 @@ def _keep_freed_blocks() -> None:
     torch.empty(31 << 20, dtype=torch.uint8)
 
 
-def _heads(*tensors: Optional[Tensor]) -> Iterator[list[Optional[Tensor]]]:
+def _heads(*tensors: Tensor | None) -> Iterator[list[Tensor | None]]:
     """Views (N, d) of tensors (B, heads, N, d), head by head."""
     batch, heads = tensors[0].shape[:2]
     for image in range(batch):
-        yield from zip(*([None] * heads if x is None else x[image].unbind() for x in tensors))
+        yield from zip(
+            *([None] * heads if x is None else x[image].unbind() for x in tensors), strict=True
+        )
 
 
 def _blocks(k: Tensor) -> Iterator[slice]:
@@ -147,7 +149,10 @@ def _empty_output(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> 
 
 def _empty_gradients(grad_out: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     *inputs, needed = inputs
-    return tuple(torch.empty_like(x) if need else x.new_empty(0) for x, need in zip(inputs, needed))
+    return tuple(
+        torch.empty_like(x) if need else x.new_empty(0)
+        for x, need in zip(inputs, needed, strict=True)
+    )
 
 
 _attend = differentiable_once(

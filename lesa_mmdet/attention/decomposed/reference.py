@@ -1,6 +1,6 @@
 """The definition: dense, readable, slow. Every other form is tested against it."""
 
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor

@@ -1,7 +1,7 @@
 """Exact attention in linear memory on a GPU: the launches of our own Triton kernels."""
 
 import math
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 import triton
@@ -29,7 +29,7 @@ class Blocks(NamedTuple):
     step: int
     warps: int = 4
     stages: int = 3
-    registers: Optional[int] = None
+    registers: int | None = None
     by_columns: bool = True
 
 

@@ -1,7 +1,5 @@
 """The definition: every neighbourhood laid out in memory, readable, slow."""
 
-from typing import Optional
-
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -10,7 +8,7 @@ from .window import kernel_size
 
 
 def attend_neighborhood_reference(
-    v: Tensor, weights: Tensor, mul: Optional[Tensor], add: Optional[Tensor], dilation: int
+    v: Tensor, weights: Tensor, mul: Tensor | None, add: Tensor | None, dilation: int
 ) -> Tensor:
     """The weighted sum over k * k copies of the values.
 

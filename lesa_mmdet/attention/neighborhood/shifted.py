@@ -6,7 +6,6 @@ sees one operator for each pass, whatever its loops.
 """
 
 from collections.abc import Iterator
-from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +70,7 @@ def _weights_gradients(grad_out, v, weights, mul, add, dilation):
             grad_weights[block] = _weights_gradients_of_block(*inputs, dilation, *of_heads)
     fixed = (
         v.new_empty(0) if total is None else total.flatten(0, 1).to(x.dtype)
-        for x, total in zip((mul, add), sums)
+        for x, total in zip((mul, add), sums, strict=True)
     )
     return grad_weights, *fixed
 
@@ -91,7 +90,7 @@ def _weights_gradients_of_block(grad_out, v, weights, mul, dilation, grad_mul, g
     return grad_weights
 
 
-def _split_heads(weights: Tensor, *tensors: Optional[Tensor]) -> list[Optional[Tensor]]:
+def _split_heads(weights: Tensor, *tensors: Tensor | None) -> list[Tensor | None]:
     """Channels as (heads, channels of a head): of maps (B, C, H, W) and of matrices (C, k, k)."""
     heads = weights.shape[1]
     return [x if x is None else x.unflatten(-3, (heads, -1)) for x in tensors]
@@ -108,11 +107,11 @@ def _blocks(x: Tensor) -> Iterator[tuple[tuple[slice, slice], slice]]:
             yield (images, slice(head, head + count)), slice(head, head + count)
 
 
-def _of(heads: slice, matrix: Optional[Tensor]) -> Optional[Tensor]:
+def _of(heads: slice, matrix: Tensor | None) -> Tensor | None:
     return None if matrix is None else matrix[heads]
 
 
-def _floats(*tensors: Optional[Tensor]) -> list[Optional[Tensor]]:
+def _floats(*tensors: Tensor | None) -> list[Tensor | None]:
     """Contiguous tensors of one type, float32 or wider."""
     dtype = torch.float32
     for x in tensors:

@@ -4,8 +4,6 @@ A program owns M positions of one head, a tile, and goes through the k * k neigh
 channels of a head, padded to a power of two. Values are read k * k times, but from the caches.
 """
 
-from typing import Optional
-
 import torch
 import triton
 import triton.language as tl
@@ -165,7 +163,7 @@ def _run_backward_weights(grad_out, v, weights, mul, add, dilation):
         )  # fmt: skip
     fixed = (
         v.new_empty(0) if x is None else sums.sum(0).to(x.dtype)
-        for x, sums in zip((mul, add), partial)
+        for x, sums in zip((mul, add), partial, strict=True)
     )
     return grad_weights, *fixed
 
@@ -175,7 +173,7 @@ def _grid(weights: Tensor) -> tuple[int, int, int]:
     return triton.cdiv(height * width, POSITIONS), heads, batch
 
 
-def _constants(x: Tensor, weights: Tensor, mul: Optional[Tensor], add: Optional[Tensor]) -> dict:
+def _constants(x: Tensor, weights: Tensor, mul: Tensor | None, add: Tensor | None) -> dict:
     """What the kernels are compiled for."""
     d = x.shape[1] // weights.shape[1]
     return dict(
@@ -188,7 +186,7 @@ def _constants(x: Tensor, weights: Tensor, mul: Optional[Tensor], add: Optional[
     )
 
 
-def _readable(matrix: Optional[Tensor]) -> Optional[Tensor]:
+def _readable(matrix: Tensor | None) -> Tensor | None:
     return None if matrix is None else matrix.float().contiguous()
 
 

@@ -1,8 +1,8 @@
 """What the backends share: the window around a position, and how their sums become operators."""
 
 import math
-from collections.abc import Iterator
-from typing import Callable, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ def neighbours(weights: Tensor, dilation: int) -> Iterator[Neighbour]:
     size = kernel_size(weights)
     for index in range(size * size):
         offsets = ((tap - size // 2) * dilation for tap in divmod(index, size))
-        rows, cols = (_overlap(*axis) for axis in zip(offsets, weights.shape[-2:]))
+        rows, cols = (_overlap(*axis) for axis in zip(offsets, weights.shape[-2:], strict=True))
         if rows and cols:
             yield Neighbour(index, (..., rows[0], cols[0]), (..., rows[1], cols[1]))
 
@@ -82,7 +82,7 @@ def neighborhood_operator(
         needed = needed[0], *3 * [any(needed[1:])]
         return tuple(
             torch.empty_like(x) if need and x is not None else grad_out.new_empty(0)
-            for x, need in zip((grad_out, weights, mul, add), needed)
+            for x, need in zip((grad_out, weights, mul, add), needed, strict=True)
         )
 
     return differentiable_once(

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
@@ -27,7 +27,7 @@ class AtomicCheckpointHook(CheckpointHook):
         **kwargs: Arguments of ``CheckpointHook``.
     """
 
-    def __init__(self, *, backend_args: Optional[dict] = None, **kwargs) -> None:
+    def __init__(self, *, backend_args: dict | None = None, **kwargs) -> None:
         on_disk = '://' not in str(kwargs.get('out_dir') or '')
         if backend_args is None and on_disk:
             backend_args = dict(backend='atomic')

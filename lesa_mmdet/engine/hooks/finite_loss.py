@@ -1,7 +1,5 @@
 """A hook that stops a training whose loss is no number any more."""
 
-from typing import Optional
-
 from mmengine.runner import Runner
 
 from ...upstream import HOOKS, CheckInvalidLossHook
@@ -24,8 +22,8 @@ class FiniteLossHook(CheckInvalidLossHook):
         self,
         runner: Runner,
         batch_idx: int,
-        data_batch: Optional[dict] = None,
-        outputs: Optional[dict] = None,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
     ) -> None:
         """Look at the loss.
 

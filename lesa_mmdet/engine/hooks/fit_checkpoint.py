@@ -99,7 +99,9 @@ def _require_same_classes(checkpoint: Mapping[str, Any], metainfo: Mapping[str, 
         [names] if isinstance(names, str) else list(names) for names in (learnt, named)
     )
     if learnt and named and learnt != named:
-        first = next((i for i, pair in enumerate(zip(learnt, named)) if len({*pair}) > 1), None)
+        first = next(
+            (i for i, pair in enumerate(zip(learnt, named, strict=False)) if len({*pair}) > 1), None
+        )
         where = (
             '' if first is None else f': class {first} is {learnt[first]!r}, not {named[first]!r}'
         )

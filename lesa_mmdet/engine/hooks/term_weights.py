@@ -1,7 +1,5 @@
 """A hook that logs what the terms weigh while a model is trained."""
 
-from typing import Optional
-
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
@@ -47,7 +45,7 @@ class TermWeightsHook(Hook):
             )
 
     def before_val_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
         """Begin to watch with the first batch."""
         if batch_idx == 0:
@@ -58,7 +56,7 @@ class TermWeightsHook(Hook):
         if batch_idx + 1 == self.num_batches:
             self._weights.__exit__()
 
-    def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Add the weights to what mmengine's LoggerHook is about to log."""
         self._weights.__exit__()  # if there are fewer batches than num_batches
         unary = self._weights.unary()

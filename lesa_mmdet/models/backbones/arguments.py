@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from inspect import signature
 from numbers import Integral
-from typing import Any, Optional, Union
+from typing import Any
 
 from ...upstream import ResNet
 
@@ -15,7 +15,7 @@ _OWN = ('operator', 'stages_with_operator', 'first_block_conv', 'input_size')
 _MAX_STAGES = 4
 
 
-def to_size(size: Union[int, Sequence[int]]) -> tuple[int, int]:
+def to_size(size: int | Sequence[int]) -> tuple[int, int]:
     """An image size as (height, width) in pixels.
 
     Args:
@@ -33,7 +33,7 @@ def to_size(size: Union[int, Sequence[int]]) -> tuple[int, int]:
     return tuple(map(int, both))
 
 
-def check_operator(operator: Optional[Mapping[str, Any]]) -> None:
+def check_operator(operator: Mapping[str, Any] | None) -> None:
     """Check that an operator is given by a config, or is None.
 
     Raises:
@@ -115,7 +115,7 @@ def check_resnet(depth: int, depths: Sequence[int], arguments: Mapping[str, Any]
 
 
 def _check_dcn(
-    dcn: Optional[Mapping[str, Any]], stage_with_dcn: Sequence[bool], num_stages: int
+    dcn: Mapping[str, Any] | None, stage_with_dcn: Sequence[bool], num_stages: int
 ) -> None:
     """Check that deformable convolutions are configured, and where they are."""
     if dcn is None:

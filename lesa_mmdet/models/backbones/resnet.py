@@ -1,7 +1,6 @@
 """ResNet and Wide ResNet whose late stages compute with an operator instead of a convolution."""
 
 from collections.abc import Sequence
-from typing import Optional, Union
 
 from torch import Tensor, nn
 
@@ -94,10 +93,10 @@ class LESA_ResNet(TakesCheckpoints, ResNet):
         self,
         depth: int,
         *,
-        operator: Optional[dict] = dict(type='LESA'),
+        operator: dict | None = dict(type='LESA'),
         stages_with_operator: Sequence[bool] = (False, False, True, True),
         first_block_conv: Sequence[bool] = (True, True, True, False),
-        input_size: Union[int, tuple[int, int]] = (1024, 1024),
+        input_size: int | tuple[int, int] = (1024, 1024),
         **kwargs,
     ) -> None:
         num_stages = check_resnet(depth, list(self.arch_settings), kwargs)
@@ -181,7 +180,7 @@ class LESA_WRN(LESA_ResNet):
         depth: int,
         *,
         base_channels: int = 64,
-        stem_channels: Optional[int] = None,
+        stem_channels: int | None = None,
         **kwargs,
     ) -> None:
         super().__init__(

@@ -1,7 +1,6 @@
 """Swin Transformer whose blocks compute with an operator instead of window attention."""
 
 from collections.abc import Sequence
-from typing import Optional, Union
 
 from torch import Tensor, nn
 
@@ -63,10 +62,10 @@ class ELSA_Swin(TakesCheckpoints, SwinTransformer):
     def __init__(
         self,
         *,
-        operator: Optional[dict] = dict(type='ELSA', group_width=4),
+        operator: dict | None = dict(type='ELSA', group_width=4),
         stages_with_operator: Sequence[bool] = (True, True, True, False),
         always_shift: bool = True,
-        input_size: Union[int, tuple[int, int]] = (1024, 1024),
+        input_size: int | tuple[int, int] = (1024, 1024),
         **kwargs,
     ) -> None:
         check_operator(operator)
@@ -76,7 +75,9 @@ class ELSA_Swin(TakesCheckpoints, SwinTransformer):
         self.stages_with_operator = tuple(stages_with_operator)
         self.input_size = to_size(input_size)
         map_size, strides = self.input_size, kwargs.get('strides', (4, 2, 2, 2))
-        for stage, stride, replace in zip(self.stages, strides, self.stages_with_operator):
+        for stage, stride, replace in zip(
+            self.stages, strides, self.stages_with_operator, strict=False
+        ):
             map_size = tuple(-(-length // stride) for length in map_size)
             for block in stage.blocks:
                 attention = block.attn

@@ -1,7 +1,5 @@
 """Attention augmentation: convolution and attention side by side."""
 
-from typing import Optional
-
 import torch
 from torch import Tensor, nn
 
@@ -45,7 +43,7 @@ class AugmentedAttention(Operator):
         key_ratio: float = 0.2,
         value_ratio: float = 0.1,
         dilation: int = 1,
-        dcn: Optional[dict] = None,
+        dcn: dict | None = None,
         norm_cfg: dict = dict(type='BN'),
         **context,
     ) -> None:

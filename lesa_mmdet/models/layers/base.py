@@ -1,7 +1,5 @@
 """What an operator is, and how a config's operator is built."""
 
-from typing import Optional
-
 from torch import Tensor
 
 from ...upstream import MODELS, BaseModule
@@ -30,7 +28,7 @@ def build_operator(cfg: dict, **kwargs) -> Operator:
     Raises:
         ValueError: If ``cfg['type']`` is no operator.
     """
-    kind: Optional[type] = cfg.get('type')
+    kind: type | None = cfg.get('type')
     if isinstance(kind, str):
         kind = MODELS.get(kind)
     if not (isinstance(kind, type) and issubclass(kind, Operator)):

@@ -1,7 +1,7 @@
 """The context (binary) term: self-attention of every position to all positions of the map."""
 
 from numbers import Integral
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 from einops import rearrange, reduce
@@ -81,8 +81,8 @@ class ContextTerm(BaseModule):
         *,
         feat_size: tuple[int, int],
         num_heads: int,
-        norm_cfg: Optional[dict],
-        key_dim: Optional[int] = None,
+        norm_cfg: dict | None,
+        key_dim: int | None = None,
     ) -> None:
         super().__init__()
         check_heads(num_heads)
@@ -131,7 +131,7 @@ class ContextTerm(BaseModule):
         )
         return torch.cat(tuple(diagonals), dim=-1)
 
-    def _similarity_norm(self, norm_cfg: Optional[dict], terms: int) -> nn.Module:
+    def _similarity_norm(self, norm_cfg: dict | None, terms: int) -> nn.Module:
         """Norm of so many similarity terms of each head, side by side as channels."""
         norm = build_norm(norm_cfg, terms * self.num_heads)
         if not isinstance(norm, (_BatchNorm, nn.Identity)):
@@ -155,7 +155,7 @@ class DecomposedContext(ContextTerm):
         ValueError: If there is no such backend.
     """
 
-    def __init__(self, *args, norm_cfg: Optional[dict], backend: str = 'auto', **kwargs) -> None:
+    def __init__(self, *args, norm_cfg: dict | None, backend: str = 'auto', **kwargs) -> None:
         super().__init__(*args, norm_cfg=norm_cfg, **kwargs)
         check_backend(backend, BACKENDS)
         self.backend = backend

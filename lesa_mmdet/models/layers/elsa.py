@@ -1,7 +1,6 @@
 """ELSA: attention over each position's neighbourhood, from products of queries and keys."""
 
 from fractions import Fraction
-from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -66,9 +65,9 @@ class ELSA(Operator):
         lam: float = 0.0,
         gamma: float = 1.0,
         backend: str = 'auto',
-        feat_size: Optional[tuple[int, int]] = None,
-        dcn: Optional[dict] = None,
-        norm_cfg: Optional[dict] = None,
+        feat_size: tuple[int, int] | None = None,
+        dcn: dict | None = None,
+        norm_cfg: dict | None = None,
     ) -> None:
         super().__init__()
         check_heads(num_heads)
@@ -155,7 +154,7 @@ class ELSA(Operator):
         logits = logits.unflatten(1, (self.num_heads, -1))
         return logits.softmax(2, dtype=torch.promote_types(logits.dtype, torch.float32))
 
-    def fixed_weights(self) -> tuple[Optional[Tensor], Optional[Tensor]]:
+    def fixed_weights(self) -> tuple[Tensor | None, Tensor | None]:
         """``mul ** lam`` and ``gamma * add``, each of shape (C_out, k, k), or None."""
         mul, add = self.mul, self.add
         if mul is not None and self.lam != 1:

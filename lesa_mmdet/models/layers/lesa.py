@@ -1,7 +1,5 @@
 """LESA and the self-attention it enhances."""
 
-from typing import Optional
-
 from torch import Tensor
 
 from ...upstream import MODELS
@@ -43,7 +41,7 @@ class LESA(Operator):
         dilation: int = 1,
         position: str = 'decomposed',
         fusion: str = 'dynamic',
-        dcn: Optional[dict] = None,
+        dcn: dict | None = None,
         norm_cfg: dict = dict(type='BN'),
         **context,
     ) -> None:
@@ -110,7 +108,7 @@ class SelfAttention(Operator):
         out_channels: int,
         *,
         dilation: int = 1,
-        dcn: Optional[dict] = None,
+        dcn: dict | None = None,
         **context,
     ) -> None:
         super().__init__()

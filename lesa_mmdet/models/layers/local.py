@@ -1,7 +1,5 @@
 """The local (unary) term: a position's weight for its own surroundings."""
 
-from typing import Optional
-
 from mmcv.cnn import build_conv_layer
 from torch import Tensor, nn
 
@@ -29,7 +27,7 @@ class LocalTerm(BaseModule):
         *,
         num_heads: int,
         dilation: int,
-        dcn: Optional[dict],
+        dcn: dict | None,
         norm_cfg: dict,
     ) -> None:
         super().__init__()
@@ -55,7 +53,7 @@ def build_local_conv(
     *,
     groups: int = 1,
     dilation: int = 1,
-    dcn: Optional[dict] = None,
+    dcn: dict | None = None,
 ) -> nn.Module:
     """Build a 3x3 convolution of stride 1, a deformable one of mmcv if ``dcn`` is its config."""
     # Whether a *strided* convolution stays plain does not matter here: this one never is.

@@ -1,7 +1,5 @@
 """Norms: built from a config, and folded into the convolution before them where that is exact."""
 
-from typing import Optional
-
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.conv_module import efficient_conv_bn_eval_forward
 from torch import Tensor, nn
@@ -12,7 +10,7 @@ _HOOKS = ('_forward_pre_hooks', '_forward_hooks', '_backward_pre_hooks', '_backw
 _GLOBAL_HOOKS = tuple(f'_global{name}' for name in _HOOKS)
 
 
-def build_norm(cfg: Optional[dict], channels: int) -> nn.Module:
+def build_norm(cfg: dict | None, channels: int) -> nn.Module:
     """Build a norm from its config, or the identity from none.
 
     Args:

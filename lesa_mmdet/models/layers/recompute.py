@@ -1,8 +1,8 @@
 """Less memory for training: what is cheap to compute again is not kept for the backward pass."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn

@@ -61,7 +61,7 @@ def test_logits_of_minus_infinity_are_those_of_the_definition(make_inputs, diffe
     for backend in ('reference', 'chunked'):
         actual = differentiate(lambda *x, backend=backend: attend(*x, backend=backend), inputs)
         tolerance = 16 * torch.finfo(dtype).eps
-        for x, y in zip(actual, expected):
+        for x, y in zip(actual, expected, strict=True):
             torch.testing.assert_close(
                 x.double(), y, rtol=tolerance, atol=tolerance, equal_nan=True
             )
@@ -122,7 +122,7 @@ def test_unavailable_backend(make_inputs, without_triton):
     ids=str,
 )
 def test_shapes_that_do_not_belong_together(make_inputs, replaced):
-    inputs = dict(zip(('q', 'k', 'v', 'row', 'col'), make_inputs(1, 2, 3, 4, 3, 3)))
+    inputs = dict(zip(('q', 'k', 'v', 'row', 'col'), make_inputs(1, 2, 3, 4, 3, 3), strict=True))
     for name, shape in replaced.items():
         inputs[name] = torch.randn(shape)
         with pytest.raises(

@@ -101,7 +101,7 @@ def test_only_needed_gradients_are_computed(make_inputs):
     tensors = [x.detach() for x in (grad_out, *inputs)]
     for needed in itertools.product((True, False), repeat=5):
         grads = chunked._backward(*tensors, needed)
-        for grad, expected, need in zip(grads, everything, needed):
+        for grad, expected, need in zip(grads, everything, needed, strict=True):
             assert torch.equal(grad, expected) if need else grad.numel() == 0
 
 

@@ -79,7 +79,7 @@ def assert_matches_the_definition(inputs, grad_out):
     sensitive, terms = sensitivities(*exact_inputs, smallest)
     unit = units * info.eps + 2 * single.eps * terms
     for name, result, value, bound in zip(
-        ('out', 'q', 'k', 'v', 'row', 'col'), results, expected, sensitive
+        ('out', 'q', 'k', 'v', 'row', 'col'), results, expected, sensitive, strict=True
     ):
         assert result.dtype == inputs[0].dtype
         assert result.shape == value.shape
@@ -178,7 +178,7 @@ def test_logits_of_minus_infinity_have_no_weight(inputs_of, dtype):
     results = run(attend_triton, inputs, grad_out)
     expected = run(attend_reference, [x.double() for x in inputs], grad_out.double())
     tolerance = 16 * torch.finfo(dtype).eps
-    for result, value in zip(results, expected):
+    for result, value in zip(results, expected, strict=True):
         torch.testing.assert_close(result.double(), value, rtol=tolerance, atol=tolerance)
 
 
@@ -190,7 +190,7 @@ def test_what_is_not_a_number_is_that_in_the_definition(inputs_of, dtype):
     inputs, grad_out = [q, k, v, row, col], random_like_output([q, k, v])
     results = run(attend_triton, inputs, grad_out)
     expected = run(attend_reference, [x.double() for x in inputs], grad_out.double())
-    for result, value in zip(results, expected):
+    for result, value in zip(results, expected, strict=True):
         assert value.isnan().any()
         assert torch.equal(result.isnan(), value.isnan())
 
@@ -205,7 +205,9 @@ def test_equal_logits_give_the_mean(inputs_of):
 def test_two_runs_are_bit_equal(inputs_of):
     inputs = inputs_of(1, 2, 3, 40, 16, 32, dtype=torch.float16)
     grad_out = random_like_output(inputs)
-    for first, second in zip(*(run(attend_triton, inputs, grad_out) for _ in range(2))):
+    for first, second in zip(
+        *(run(attend_triton, inputs, grad_out) for _ in range(2)), strict=True
+    ):
         assert torch.equal(first, second)
 
 

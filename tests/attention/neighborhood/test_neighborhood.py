@@ -38,7 +38,10 @@ def test_gradients_are_those_of_the_sum(backend, fixed):
     inputs = make_inputs(2, 2, 2, 4, 3, 3, fixed=fixed)
     names, tensors = list(inputs), [x.requires_grad_() for x in inputs.values()]
     assert torch.autograd.gradcheck(
-        lambda *x: attend_neighborhood(**dict(zip(names, x)), dilation=2, backend=backend), tensors
+        lambda *x: attend_neighborhood(
+            **dict(zip(names, x, strict=True)), dilation=2, backend=backend
+        ),
+        tensors,
     )
 
 
@@ -134,7 +137,7 @@ def test_transforms_of_torch_func():
         )
         for backend in NEIGHBORHOOD_BACKENDS
     ]
-    for actual, expected in zip(*results):
+    for actual, expected in zip(*results, strict=True):
         torch.testing.assert_close(actual, expected)
 
 

@@ -71,7 +71,7 @@ def test_backbone_computes_in_bfloat16_and_returns_float32(runner, image):
         'context': torch.bfloat16,
     }
     assert not torch.is_autocast_enabled('cpu')
-    for x, expected in zip(maps, exact):
+    for x, expected in zip(maps, exact, strict=True):
         assert x.dtype == torch.float32
         assert 0 < distance(x, expected) < 0.02  # bfloat16 rounds to one in 256
 

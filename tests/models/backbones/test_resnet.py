@@ -144,7 +144,7 @@ def test_plain_convolution_is_mmdets_resnet():
     ours.load_state_dict(theirs.state_dict())
     ours.eval(), theirs.eval()
     image = torch.randn(1, 3, 64, 64)
-    for actual, expected in zip(ours(image), theirs(image)):
+    for actual, expected in zip(ours(image), theirs(image), strict=True):
         torch.testing.assert_close(actual, expected)
 
 
@@ -196,7 +196,7 @@ def test_checkpointing_changes_nothing():
         backbone.zero_grad()
         sum(x.square().sum() for x in backbone(image)).backward()
         gradients.append([p.grad.clone() for p in backbone.parameters()])
-    for first, second in zip(*gradients):
+    for first, second in zip(*gradients, strict=True):
         torch.testing.assert_close(first, second)
 
 

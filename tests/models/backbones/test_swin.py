@@ -118,7 +118,7 @@ class TestGolden:
         backbone.load_state_dict(case.state_dict())
         x = case.image().requires_grad_()
         outs = backbone.train()(x)
-        for name, out in zip(('c2', 'c3', 'c4', 'c5'), outs):
+        for name, out in zip(('c2', 'c3', 'c4', 'c5'), outs, strict=True):
             assert_close_to_largest(out, case[name], 1e-5, name)
         backbone.double()
         x = x.detach().double().requires_grad_()
@@ -130,7 +130,7 @@ class TestGolden:
         torch.autograd.backward(outs, grads)
         assert_close_to_largest(x.grad, case['grad_input'].double(), 1e-5, 'input gradient')
         # One number each for every parameter of the authors', laid out as ours.
-        norms = dict(zip(case.info['shapes'], case['grad_norms'].double()))
+        norms = dict(zip(case.info['shapes'], case['grad_norms'].double(), strict=True))
         shapes = {key: torch.empty(shape) for key, shape in case.info['shapes'].items()}
         expected = {key: norms[theirs] for key, theirs in official_names(shapes).items()}
         gradients = {name: p.grad.norm() for name, p in backbone.named_parameters()}
@@ -182,7 +182,7 @@ def test_any_operator_and_any_image_size(size, operator):
 def test_operators_are_where_the_paper_has_them():
     backbone = ELSA_Swin()
     heads = (3, 6, 12)
-    for stage, (index, blocks) in zip(backbone.stages, enumerate((2, 2, 6, 2))):
+    for stage, (index, blocks) in zip(backbone.stages, enumerate((2, 2, 6, 2)), strict=True):
         assert len(stage.blocks) == blocks
         for block in stage.blocks:
             if index == 3:
@@ -213,7 +213,7 @@ def test_without_an_operator_it_is_mmdets_swin():
     ours.load_state_dict(theirs.state_dict())
     ours.eval(), theirs.eval()
     image = torch.randn(1, 3, 64, 64)
-    for actual, expected in zip(ours(image), theirs(image)):
+    for actual, expected in zip(ours(image), theirs(image), strict=True):
         assert torch.equal(actual, expected)
 
 
@@ -253,7 +253,7 @@ def test_checkpointing_changes_nothing():
         backbone = tiny(with_cp=with_cp, drop_path_rate=0.0).double().train()
         sum(x.square().sum() for x in backbone(image)).backward()
         gradients.append([p.grad for p in backbone.parameters()])
-    for first, second in zip(*gradients):
+    for first, second in zip(*gradients, strict=True):
         torch.testing.assert_close(first, second)
 
 

@@ -162,7 +162,7 @@ def test_compiles_without_a_break():
         out = function(x)
         out.square().sum().backward()
         results.append([out.detach(), x.grad, *(p.grad.clone() for p in operator.parameters())])
-    for actual, expected in zip(*results):
+    for actual, expected in zip(*results, strict=True):
         torch.testing.assert_close(actual, expected)
 
 

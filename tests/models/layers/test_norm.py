@@ -29,7 +29,7 @@ def test_is_the_norm_of_the_convolution(layers, training):
         out = run(x, conv, norm)
         out.backward(torch.arange(out.numel()).double().cos().view_as(out))
         results.append([out, x.grad, *(p.grad for p in (*conv.parameters(), *norm.parameters()))])
-    for actual, wanted in zip(*results):
+    for actual, wanted in zip(*results, strict=True):
         torch.testing.assert_close(actual, wanted)
     torch.testing.assert_close(layers.state_dict(), expected.state_dict())
 
