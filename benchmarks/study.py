@@ -39,6 +39,7 @@ from study_models import DATA_SETS, MODELS
 
 from lesa_mmdet.engine.hooks import TermWeightsHook
 from lesa_mmdet.utils.command import command
+from lesa_mmdet.utils.errors import UserValueError
 
 HERE = Path(__file__).parent
 CONFIG = HERE / 'study_config.py'
@@ -203,7 +204,7 @@ def load(path: Path, settings: dict) -> list[dict]:
         return []
     stored = json.loads(path.read_text())
     if stored['schedule'] != settings:
-        raise ValueError(
+        raise UserValueError(
             f'{path} holds results of the schedule {stored["schedule"]}, not of {settings}: they '
             'cannot be compared; name another file with --results'
         )

@@ -12,6 +12,7 @@ from mmengine.runner import CheckpointLoader, save_checkpoint
 
 from lesa_mmdet.checkpoints import convert_official
 from lesa_mmdet.utils.command import command
+from lesa_mmdet.utils.errors import UserValueError
 from lesa_mmdet.utils.paths import check_exists, check_output
 
 
@@ -31,7 +32,7 @@ def main() -> None:
     state_dict = next((parts[key] for key in ('state_dict', 'net', 'model') if key in parts), parts)
     if not state_dict or not all(isinstance(value, torch.Tensor) for value in state_dict.values()):
         found = list(parts) or type(checkpoint).__name__
-        raise ValueError(
+        raise UserValueError(
             f"{args.source} has no weights under 'state_dict', 'net' or 'model', only {found}"
         )
     converted = convert_official(state_dict)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lesa_mmdet.datasets.crops import cut_crops, find_train_and_val, measure_colors
 from lesa_mmdet.utils.command import add_repeatable, command
+from lesa_mmdet.utils.errors import UserValueError
 
 
 @command
@@ -64,7 +65,7 @@ def find_splits(root: Path, named: list[list[str]]) -> dict[str, tuple[Path, Pat
     splits = {name: (root / ann_file, root / folder) for name, ann_file, folder in named}
     if sorted(splits) != ['train', 'val'] or len(named) != 2:
         names = ', '.join(name for name, *_ in named)
-        raise ValueError(f'--split has to name train and val, once each, but names {names}')
+        raise UserValueError(f'--split has to name train and val, once each, but names {names}')
     return {split: splits[split] for split in ('train', 'val')}
 
 

@@ -16,6 +16,7 @@ from mmengine.registry import init_default_scope
 
 from lesa_mmdet.analysis.complexity import count_classifier, count_detector, operator_of
 from lesa_mmdet.utils.command import command
+from lesa_mmdet.utils.errors import UserFileNotFoundError, UserValueError
 
 ROOT = Path(__file__).parents[1]
 BEGIN = '<!-- written by tools/model_table.py --write -->\n\n'
@@ -72,7 +73,7 @@ def choose(entries: list[dict], configs: list[Path]) -> list[dict]:
         of_path = [entry for entry in entries if contains(path, ROOT / entry['Config'])]
         if not of_path:
             folders = sorted({str(Path(entry['Config']).parent) for entry in entries})
-            raise FileNotFoundError(
+            raise UserFileNotFoundError(
                 f'{path} is no config of the model index and no folder of such; '
                 f'folders: {", ".join(folders)}'
             )
@@ -237,7 +238,9 @@ def render_documents(rows: list[dict]) -> dict[Path, str]:
         before, begin, rest = path.read_text().partition(BEGIN)
         _, end, after = rest.partition(END)
         if not end:
-            raise ValueError(f'{path} has no place for the table, between {BEGIN!r} and {END!r}')
+            raise UserValueError(
+                f'{path} has no place for the table, between {BEGIN!r} and {END!r}'
+            )
         texts[path] = before + begin + table + end + after
     return texts
 

@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from lesa_mmdet.utils.command import command
+from lesa_mmdet.utils.errors import UserValueError
 from lesa_mmdet.utils.paths import check_output
 from lesa_mmdet.visualization.curves import PICTURES, compare_curves
 
@@ -31,7 +32,7 @@ def main() -> None:
 
     labels = args.labels or [work_dir.resolve().name for work_dir in args.work_dirs]
     if len(set(labels)) != len(args.work_dirs) or len(labels) != len(args.work_dirs):
-        raise ValueError(
+        raise UserValueError(
             f'{len(args.work_dirs)} runs need as many different names, but have '
             f'{", ".join(labels)}: name them with --labels'
         )

@@ -13,6 +13,7 @@ from mmengine.config import DictAction
 from lesa_mmdet.evaluation.submission import configure
 from lesa_mmdet.utils.command import call, command
 from lesa_mmdet.utils.configs import load_config
+from lesa_mmdet.utils.errors import UserValueError
 from lesa_mmdet.utils.paths import TRAIN_HINT, check_exists, check_output
 
 TOOLS = Path(__file__).parent
@@ -33,7 +34,7 @@ def main() -> None:
     args, of_test = parser.parse_known_args()
 
     if args.gpus < 1:
-        raise ValueError(f'--gpus has to be at least 1, also without a GPU, got {args.gpus}')
+        raise UserValueError(f'--gpus has to be at least 1, also without a GPU, got {args.gpus}')
     cfg = load_config(str(args.config), args.cfg_options)
     check_exists(args.checkpoint or '', 'checkpoint', TRAIN_HINT)
     switch = load_config(str(SWITCH))

@@ -15,6 +15,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from ..models.layers import ELSA, Operator
+from ..utils.errors import UserValueError
 from .operators import get_operator, operators
 
 
@@ -59,7 +60,7 @@ class View:
         """
         width, height = self.image_size
         if not (0 <= point[0] < width and 0 <= point[1] < height):
-            raise ValueError(
+            raise UserValueError(
                 f'point {tuple(point)} is outside the image, which is {width} pixels wide and '
                 f'{height} high: x runs from 0 to {width - 1}, y from 0 to {height - 1}'
             )
@@ -67,7 +68,7 @@ class View:
         if (position < 0).any() or (position >= self.seen_size).any():
             first = np.ceil(self.offset / self.scale - 0.5).astype(int)
             last = np.ceil((self.offset + self.seen_size) / self.scale - 0.5).astype(int) - 1
-            raise ValueError(
+            raise UserValueError(
                 f'point {tuple(point)} is cropped away by the test pipeline, which keeps x from '
                 f'{first[0]} to {last[0]} and y from {first[1]} to {last[1]}'
             )

@@ -4,6 +4,7 @@ from torch import nn
 
 from ..models.layers import Operator
 from ..upstream import Bottleneck
+from ..utils.errors import UserValueError
 
 
 def operators(model: nn.Module) -> dict[str, Operator]:
@@ -24,7 +25,7 @@ def operators(model: nn.Module) -> dict[str, Operator]:
         if isinstance(module, Operator)
     }
     if not found:
-        raise ValueError(
+        raise UserValueError(
             f'{type(backbone).__name__} has no operator, only convolution: take the config and '
             'checkpoint of a model with self-attention or LESA'
         )
@@ -66,5 +67,5 @@ def get_operator(model: nn.Module, name: str) -> Operator:
     """
     found = operators(model)
     if name not in found:
-        raise ValueError(f'layer {name!r} has no operator; available: {", ".join(found)}')
+        raise UserValueError(f'layer {name!r} has no operator; available: {", ".join(found)}')
     return found[name]

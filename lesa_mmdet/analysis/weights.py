@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..models.layers import LESA, Operator, SelfAttention
 from ..models.layers.context import ContextTerm
+from ..utils.errors import UserValueError
 from .operators import operators
 
 
@@ -41,7 +42,7 @@ class TermWeights:
         self._operators = operators(model)
         for name, operator in self._operators.items():
             if not isinstance(operator, (LESA, SelfAttention)):
-                raise ValueError(
+                raise UserValueError(
                     f'{name} is {type(operator).__name__}, but the terms weigh something in LESA '
                     'and SelfAttention only'
                 )
@@ -57,7 +58,7 @@ class TermWeights:
         """
         training = [name for name, operator in self._operators.items() if operator.training]
         if training:
-            raise ValueError(
+            raise UserValueError(
                 f'{", ".join(training)}: in training mode, not in evaluation mode: model.eval()'
             )
         for name, operator in self._operators.items():
@@ -90,7 +91,7 @@ class TermWeights:
             ValueError: If no image was seen.
         """
         if not all(self._shares.values()):
-            raise ValueError('no image was run, so that nothing was measured')
+            raise UserValueError('no image was run, so that nothing was measured')
         return {name: torch.cat(shares).mean().item() for name, shares in self._shares.items()}
 
 
@@ -124,7 +125,7 @@ def ablated(model: nn.Module) -> Iterator[None]:
     """
     contexts = [module for module in model.modules() if isinstance(module, ContextTerm)]
     if not contexts:
-        raise ValueError(f'{type(model).__name__} has no context term whose diagonal could go')
+        raise UserValueError(f'{type(model).__name__} has no context term whose diagonal could go')
     before = [context.ablate_unary for context in contexts]
     for context in contexts:
         context.ablate_unary = True

@@ -20,6 +20,7 @@ import mmcv
 import numpy as np
 from tqdm import tqdm
 
+from ..utils.errors import UserValueError
 from ..utils.images import IMAGE_SUFFIXES, find_images, read_image
 from .load import load_model
 from .predictors import Predictor
@@ -75,7 +76,7 @@ def infer(
             has results of another model.
     """
     if batch_size < 1:
-        raise ValueError(f'the batch size has to be at least 1, got {batch_size}')
+        raise UserValueError(f'the batch size has to be at least 1, got {batch_size}')
     sources = dict.fromkeys(find_images(sources, IMAGE_SUFFIXES | VIDEO_SUFFIXES))
     model = load_model(config, checkpoint, device, cfg_options)
     settings = dict(
@@ -173,7 +174,7 @@ class Runner:
             if writer:
                 writer.release()
         if not frames:
-            raise ValueError(f'video {source} cannot be read: it is no video, or broken')
+            raise UserValueError(f'video {source} cannot be read: it is no video, or broken')
         self._records.add(source, name, frames)
 
     def _read_frames(self, video: cv2.VideoCapture) -> list[np.ndarray]:

@@ -16,6 +16,7 @@ from torch import nn
 from ..checkpoints.fit import load_strict
 from ..models.mask_memory import guard_masks
 from ..utils.configs import load_config
+from ..utils.errors import UserValueError
 from ..utils.paths import TRAIN_HINT, check_exists
 
 
@@ -65,7 +66,7 @@ def load_model(
         content = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
         load_strict(model, content)
     except ValueError as error:
-        raise ValueError(
+        raise UserValueError(
             f'{checkpoint} does not go into the model of {cfg.filename}: {error}'
         ) from error
     _name_classes(model, content.get('meta') or {})
@@ -79,7 +80,7 @@ def _check_device(device: str) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # AssertionError: PyTorch without CUDA
         reason = str(error).partition('\n')[0]
-        raise ValueError(f'device {device!r} cannot be used: {reason}') from error
+        raise UserValueError(f'device {device!r} cannot be used: {reason}') from error
 
 
 def _name_classes(model: nn.Module, meta: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlparse
 
 from mmengine.fileio import dump
 
+from ..utils.errors import UserValueError
 from ..utils.images import IMAGE_SUFFIXES, is_url
 
 VIDEO_SUFFIXES = frozenset(('.avi', '.mkv', '.mov', '.mp4', '.webm'))
@@ -34,10 +35,10 @@ class Records:
         try:
             first, *entries = map(json.loads, whole.splitlines() or [b'{}'])
         except ValueError as error:
-            raise ValueError(f'{self._path} is broken: delete it to start over') from error
+            raise UserValueError(f'{self._path} is broken: delete it to start over') from error
         other = [key for key in settings if first.get(key) != settings[key]]
         if other:
-            raise ValueError(
+            raise UserValueError(
                 f'{folder} has results of another {" and ".join(other)}: name another folder, '
                 'or delete this one to start over'
             )

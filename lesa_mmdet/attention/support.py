@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .errors import RefusedMemoryError, RefusedValueError
+
 # What any backend computes in.
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -42,7 +44,9 @@ def check_backend(name: str, known: Iterable[str]) -> None:
     """
     names = ('auto', *known, 'triton')
     if name not in names:
-        raise ValueError(f'attention backend {name!r} is unknown; available: {", ".join(names)}')
+        raise RefusedValueError(
+            f'attention backend {name!r} is unknown; available: {", ".join(names)}'
+        )
 
 
 def select(
@@ -78,7 +82,7 @@ def select(
     problem = refusal(name, *inputs) if name in backends else 'is unknown'
     if problem:
         others = [other for other in ('auto', *available(backends, device)) if other != name]
-        error = MemoryError if name == 'reference' else ValueError
+        error = RefusedMemoryError if name == 'reference' else RefusedValueError
         raise error(f'attention backend {name!r} {problem}; available: {", ".join(others)}')
     return backends[name]
 

@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..attention import fit_table
+from ..utils.errors import UserValueError
 from .elsa import convert_elsa
 from .lesa import convert_lesa
 
@@ -74,7 +75,7 @@ def adapt_state_dict(
     _add_indices(given, own)
     problems = _compare(given, own)
     if problems and strict:
-        raise ValueError(
+        raise UserValueError(
             f'the checkpoint does not fit {type(backbone).__name__}'
             f'{_explain(operator, _operator_of(own), keys, own)}, keys: {problems}'
         )
@@ -230,7 +231,7 @@ def describe(problems: Mapping[str, Collection[str]]) -> str:
 def _fresh(own: Mapping[str, Tensor], key: str) -> Tensor:
     """A parameter as the backbone has initialized it."""
     if own[key].is_meta:
-        raise ValueError(
+        raise UserValueError(
             f'{key} starts fresh, for which the backbone needs memory: on the meta device, call '
             'to_empty and init_weights before loading'
         )

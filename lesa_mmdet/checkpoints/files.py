@@ -11,6 +11,7 @@ import torch
 from mmengine.logging import print_log
 from mmengine.utils import digit_version
 
+from ..utils.errors import UserValueError
 from .pickles import STAND_INS, Refused, restore
 
 # What torch says of a file that is none of its own, or not all of one.
@@ -44,7 +45,7 @@ def read_checkpoint(file: str | os.PathLike | BinaryIO, map_location: Any = None
     if isinstance(file, (str, os.PathLike)):
         name = file = os.path.expanduser(file)
         if os.path.isdir(file):
-            raise ValueError(f'{name} is a folder, not a checkpoint: name a file in it')
+            raise UserValueError(f'{name} is a folder, not a checkpoint: name a file in it')
     else:
         name = getattr(file, 'name', 'in memory')
     try:
@@ -57,7 +58,7 @@ def read_checkpoint(file: str | os.PathLike | BinaryIO, map_location: Any = None
     except Exception as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a seek beyond it
             raise
-        raise ValueError(_explain(name, error)) from error
+        raise UserValueError(_explain(name, error)) from error
     _drop_code(checkpoint)
     _name_weights(checkpoint)
     return checkpoint

@@ -10,6 +10,7 @@ from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from ..utils.errors import UserValueError
 from .adapt import describe
 
 _BACKBONE = 'backbone.'  # which looks at its part itself, see adapt_state_dict
@@ -80,7 +81,7 @@ def require_fit(
             if heads
             else ''
         )
-        raise ValueError(refuse + describe(wrong) + hint)
+        raise UserValueError(refuse + describe(wrong) + hint)
     for key in other:
         del weights[key]
     started = {key.removeprefix('module.') for key in other}
@@ -91,7 +92,7 @@ def require_fit(
         wrong['unexpected'] = list(keys.unexpected_keys)
         keys.missing_keys.clear(), keys.unexpected_keys.clear()
         if describe(wrong) and not partial:
-            raise ValueError(refuse + describe(wrong) + _hint(own, weights))
+            raise UserValueError(refuse + describe(wrong) + _hint(own, weights))
         if fresh:
             texts = {'parameters': [text for key, text in other.items() if key in fresh]}
             _log(f'heads of another number of classes start fresh: {describe(texts)}')
@@ -115,7 +116,7 @@ def require_finite(weights: Mapping[str, Any]) -> None:
         and not value.isfinite().all()
     ]
     if wrong:
-        raise ValueError(
+        raise UserValueError(
             f'the weights are not finite (NaN or infinity): {describe({"tensors": wrong})}; their '
             'training went wrong, most often by too high a learning rate'
         )
@@ -131,7 +132,7 @@ def weights_of(checkpoint: Any) -> Mapping[str, Any]:
     if isinstance(checkpoint, Mapping):
         weights = checkpoint.get('state_dict', checkpoint)
     if not isinstance(weights, Mapping):
-        raise ValueError(f'the checkpoint has no state dict, only a {type(weights).__name__}')
+        raise UserValueError(f'the checkpoint has no state dict, only a {type(weights).__name__}')
     return weights
 
 

@@ -16,6 +16,7 @@ from mmengine.fileio import get_file_backend
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
+from ..utils.errors import UserValueError
 from .files import read_checkpoint
 
 
@@ -65,7 +66,7 @@ def _download(url: str, path: str) -> None:
     try:
         torch.hub.download_url_to_file(url, path, progress=os.isatty(2))
     except URLError as error:
-        raise ValueError(
+        raise UserValueError(
             f'checkpoint {url} cannot be downloaded ({error}): without a connection, download it '
             f'elsewhere and put it to {path}, or name the file'
         ) from error
@@ -106,12 +107,12 @@ def load_from_ceph(filename: str, map_location: Any = None) -> Any:
 
 def load_from_unknown(filename: str, map_location: Any = None) -> Any:
     """Refuse what nobody here knows how to read safely."""
-    raise ValueError(f'checkpoint {filename}: download it, and name the file')
+    raise UserValueError(f'checkpoint {filename}: download it, and name the file')
 
 
 def _look_up(filename: str, urls: Mapping[str, str]) -> str:
     """The URL of a model's name."""
     scheme, _, name = filename.partition('://')
     if name not in urls:
-        raise ValueError(f'checkpoint {filename}: {scheme} has no model {name!r}')
+        raise UserValueError(f'checkpoint {filename}: {scheme} has no model {name!r}')
     return urls[name]

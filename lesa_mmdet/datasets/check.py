@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from ..utils.errors import UserFileNotFoundError, UserValueError
 from .boxes import is_number, is_of_corners
 from .masks import find_mask_bounds, find_mask_problem
 from .problems import Problem
@@ -123,7 +124,7 @@ def find_splits(root: Path) -> list[tuple[Path, Path]]:
     patterns = ('instances_*.json', 'image_info_*.json')
     ann_files = [path for p in patterns for path in sorted((root / 'annotations').glob(p))]
     if not ann_files:
-        raise FileNotFoundError(
+        raise UserFileNotFoundError(
             f'{root} has no annotations/instances_*.json or image_info_*.json: name annotation '
             'files and image folders with --split, or get COCO with tools/download_coco.py'
         )
@@ -145,7 +146,9 @@ def _check_annotations(ann_file: Path, need_masks: bool, report: Report) -> list
     try:
         images, objects, categories = _read_annotations(ann_file)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f'no annotation file {ann_file}: name it with --split') from error
+        raise UserFileNotFoundError(
+            f'no annotation file {ann_file}: name it with --split'
+        ) from error
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         note(Problem.FILE_UNREADABLE, f'{type(error).__name__}: {error}')
         return []
@@ -209,7 +212,7 @@ def _read_annotations(ann_file: Path) -> tuple[list[dict], list[dict], list[dict
         for entry in entries:
             for key, kind in keys.items():
                 if not isinstance(entry[key], kind):
-                    raise ValueError(
+                    raise UserValueError(
                         f'{key} is {entry[key]!r}, but must be of type {kind.__name__}'
                     )
     return images, objects, categories

@@ -11,6 +11,7 @@ from mmengine import fileio
 from mmengine.logging import print_log
 
 from ..upstream import DATASETS, CocoApi, CocoDataset, LoadAnnotations
+from ..utils.errors import UserValueError
 from .boxes import is_number, is_of_corners
 from .masks import find_mask_bounds, find_mask_problem, has_three_points
 
@@ -32,7 +33,7 @@ class NamedCategories(CocoApi):
         found = [self.cats[category_id]['name'] for category_id in ids]
         if cat_names and found != list(cat_names):
             known = [category['name'] for category in self.cats.values()]
-            raise ValueError(
+            raise UserValueError(
                 f'it has {len(known)} categories ({_shorten(known)}), but metainfo.classes asks '
                 f'for {len(cat_names)} ({_shorten(cat_names)}): name the same, in the order of the '
                 'file, in the metainfo.classes of each data set'
@@ -84,7 +85,7 @@ class CheckedCocoDataset(CocoDataset):
         """
         classes = self.metainfo['classes']
         if not isinstance(classes, (list, tuple)):
-            raise ValueError(
+            raise UserValueError(
                 f'{self.ann_file}: metainfo.classes is {classes!r}, but has to be a tuple of '
                 f'names: ({classes!r},) with a comma for a single class'
             )
@@ -94,11 +95,11 @@ class CheckedCocoDataset(CocoDataset):
         except FileNotFoundError:
             raise
         except Exception as error:  # whatever mmdet and pycocotools stumble over
-            raise ValueError(f'{self.ann_file}: {_explain(error)}. {CHECK_HINT}') from error
+            raise UserValueError(f'{self.ann_file}: {_explain(error)}. {CHECK_HINT}') from error
         if not images:
-            raise ValueError(f'{self.ann_file} has no images. {CHECK_HINT}')
+            raise UserValueError(f'{self.ann_file} has no images. {CHECK_HINT}')
         if 2 * sum(self._of_corners) > len(self._of_corners):
-            raise ValueError(
+            raise UserValueError(
                 f'{self.ann_file}: boxes are [left, top, right, bottom] by their masks or areas, '
                 f'but have to be [x, y, width, height]. {CHECK_HINT}'
             )
@@ -121,12 +122,12 @@ class CheckedCocoDataset(CocoDataset):
         for entry in objects:
             for key in ('bbox', 'area', 'category_id', *(['iscrowd'] if self.test_mode else ())):
                 if entry.get(key) is None:
-                    raise ValueError(
+                    raise UserValueError(
                         f'annotation {entry["id"]} of image {image["id"]} has no {key}'
                     )
             box = entry['bbox']
             if not (isinstance(box, list) and len(box) == 4 and all(map(is_number, box))):
-                raise ValueError(
+                raise UserValueError(
                     f'annotation {entry["id"]} of image {image["id"]} has the bbox {box}, but it '
                     'has to be [x, y, width, height]'
                 )
@@ -150,11 +151,11 @@ class CheckedCocoDataset(CocoDataset):
             return images  # images alone, as of test-dev
         learnt = [i for image in images for i in image['instances'] if not i['ignore_flag']]
         if not learnt:
-            raise ValueError(f'{self.ann_file}: {self._describe_objects()}. {CHECK_HINT}')
+            raise UserValueError(f'{self.ann_file}: {self._describe_objects()}. {CHECK_HINT}')
         if getattr(loaded, 'with_mask', False) and not any(
             instance.get('mask') for instance in learnt
         ):
-            raise ValueError(
+            raise UserValueError(
                 f'{self.ann_file}: no object has a mask (segmentation), but the pipeline loads '
                 'masks: take a detector of boxes (configs/faster_rcnn), or set with_mask=False in '
                 'LoadAnnotations and leave out mask heads and the metric segm'
@@ -221,7 +222,7 @@ class CheckedCocoDataset(CocoDataset):
             if reason is None:
                 raise RuntimeError(f'{path}: {type(error).__name__}: {error}') from error
             if self.test_mode or not self.skip_unreadable:
-                raise ValueError(
+                raise UserValueError(
                     f'{path} cannot be read: {reason}. Replace it (tools/check_dataset.py finds '
                     'all of them), or train without: train_dataloader.dataset.skip_unreadable=True'
                 ) from error

@@ -11,6 +11,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from tqdm import tqdm
 
+from ..utils.errors import UserFileExistsError, UserFileNotFoundError, UserValueError
 from .check import find_splits
 from .coco import CHECK_HINT
 
@@ -36,13 +37,13 @@ def find_train_and_val(root: Path) -> dict[str, tuple[Path, Path]]:
     for split in ('train', 'val'):
         matching = [pair for pair in found if split in pair[0].stem]
         if not matching:
-            raise FileNotFoundError(
+            raise UserFileNotFoundError(
                 f'{root} has no annotations/instances_*{split}*.json: name annotation files and '
                 'image folders with --split'
             )
         if len(matching) > 1:
             names = ', '.join(ann_file.name for ann_file, _ in matching)
-            raise ValueError(
+            raise UserValueError(
                 f'{root} has several files for {split}, {names}: name one with --split'
             )
         splits[split] = matching[0]
@@ -92,7 +93,7 @@ def cut_crops(
         ('max_per_class', max_per_class, 1),
     ):
         if isinstance(value, (int, float)) and not value >= minimum:
-            raise ValueError(f'{name} is {value}, but must be at least {minimum}')
+            raise UserValueError(f'{name} is {value}, but must be at least {minimum}')
 
     cocos = {split: _read_annotations(*paths) for split, paths in splits.items()}
     objects = {split: _find_objects(coco, min_size) for split, coco in cocos.items()}
@@ -174,13 +175,15 @@ def measure_colors(folder: Path) -> tuple[list[float], list[float]]:
 
 def _read_annotations(ann_file: Path, folder: Path) -> COCO:
     if not ann_file.is_file():
-        raise FileNotFoundError(f'no annotation file {ann_file}: name it with --split')
+        raise UserFileNotFoundError(f'no annotation file {ann_file}: name it with --split')
     if not folder.is_dir():
-        raise FileNotFoundError(f'no image folder {folder} for {ann_file}: name it with --split')
+        raise UserFileNotFoundError(
+            f'no image folder {folder} for {ann_file}: name it with --split'
+        )
     try:
         return COCO(ann_file)
     except (ValueError, LookupError, TypeError, AssertionError) as error:
-        raise ValueError(
+        raise UserValueError(
             f'{ann_file} is no annotation file of COCO ({type(error).__name__}: {error}): '
             f'{CHECK_HINT}'
         ) from error
@@ -206,17 +209,17 @@ def _choose_classes(
     have = Counter({name: len(of_class) for name, of_class in objects.items() if of_class})
     if isinstance(classes, int):
         if classes > len(have):
-            raise ValueError(
+            raise UserValueError(
                 f'{classes} classes are asked for, but there are {len(have)} in {where}'
             )
         classes = [name for name, _ in have.most_common(classes)]
     for name in classes:
         if name not in objects:
-            raise ValueError(f'unknown class {name!r}; there are: {", ".join(objects)}')
+            raise UserValueError(f'unknown class {name!r}; there are: {", ".join(objects)}')
         if name not in have:
-            raise ValueError(f'class {name!r} has no objects in {where}')
+            raise UserValueError(f'class {name!r} has no objects in {where}')
         if name in ('.', '..') or Path(name).name != name:
-            raise ValueError(f'class {name!r} cannot be the name of a folder')
+            raise UserValueError(f'class {name!r} cannot be the name of a folder')
     return list(classes)
 
 
@@ -225,12 +228,12 @@ def _claim(out: Path, **options) -> None:
     stamp, text = out / STAMP, json.dumps(options, indent=1)
     if stamp.is_file():
         if stamp.read_text() != text:
-            raise FileExistsError(
+            raise UserFileExistsError(
                 f'{out} has crops that were cut in another way, see {stamp}: delete it, or name '
                 'another folder'
             )
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f'{out} exists, but not as a folder of crops: name another one')
+        raise UserFileExistsError(f'{out} exists, but not as a folder of crops: name another one')
     out.mkdir(parents=True, exist_ok=True)
     _write(stamp, text.encode())
 
@@ -248,13 +251,13 @@ def _cut_image(image: dict, folder: Path, windows: dict[Path, tuple[int, int, in
         return
     source = folder / image['file_name']
     if not source.is_file():
-        raise FileNotFoundError(f'image {source} is missing: {CHECK_HINT}')
+        raise UserFileNotFoundError(f'image {source} is missing: {CHECK_HINT}')
     pixels = cv2.imread(str(source))
     if pixels is None:
-        raise ValueError(f'{source} is no image, or its data is damaged: {CHECK_HINT}')
+        raise UserValueError(f'{source} is no image, or its data is damaged: {CHECK_HINT}')
     height, width = pixels.shape[:2]
     if (width, height) != (image['width'], image['height']):
-        raise ValueError(
+        raise UserValueError(
             f'image {source} is {width} x {height}, but annotated as {image["width"]} x '
             f'{image["height"]}: {CHECK_HINT}'
         )

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ..utils.errors import UserValueError
+
 SPLITS = ('train', 'val')
 MIN_IMAGE_SIZE = 64
 
@@ -74,7 +76,9 @@ def write_data_set(
     for name, minimum in minimums.items():
         value = arguments[name]
         if not isinstance(value, int) or value < minimum:
-            raise ValueError(f'{name} is {value!r}, but must be an integer of at least {minimum}.')
+            raise UserValueError(
+                f'{name} is {value!r}, but must be an integer of at least {minimum}.'
+            )
 
     root = pathlib.Path(root)
     stamp, stamp_text = root / 'dataset.json', json.dumps({**drawing, **arguments})

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from ..utils.errors import UserValueError
 from .problems import Problem
 
 
@@ -116,21 +117,21 @@ def read_run_lengths(counts: Any) -> np.ndarray:
     """
     if isinstance(counts, list):
         if not all(isinstance(count, int) for count in counts):
-            raise ValueError('run lengths that are not whole numbers')
+            raise UserValueError('run lengths that are not whole numbers')
         return np.array(counts, dtype=np.int64)
     if not isinstance(counts, (str, bytes)):
-        raise ValueError(f'run lengths of type {type(counts).__name__}')
+        raise UserValueError(f'run lengths of type {type(counts).__name__}')
     if not counts:
         return np.zeros(0, dtype=np.int64)
     text = counts.encode('latin-1', 'replace') if isinstance(counts, str) else counts
     bits = np.frombuffer(text, dtype=np.uint8).astype(np.int64) - 48
     if ((bits < 0) | (bits > 63)).any() or bits[-1] & 32:
-        raise ValueError('run lengths with damaged text')
+        raise UserValueError('run lengths with damaged text')
     ends = np.flatnonzero(~bits & 32)
     starts = np.concatenate(([0], ends[:-1] + 1))
     place = np.arange(bits.size) - np.repeat(starts, ends - starts + 1)
     if (place > 11).any():
-        raise ValueError('run lengths with damaged text')
+        raise UserValueError('run lengths with damaged text')
     lengths = np.add.reduceat((bits & 31) << (5 * place), starts)
     negative = (bits[ends] & 16).astype(bool)
     lengths = lengths - (negative.astype(np.int64) << (5 * (ends - starts + 1)))

@@ -16,6 +16,7 @@ from mmengine.config import Config
 
 from ..utils.command import command
 from ..utils.configs import load_config
+from ..utils.errors import UserFileNotFoundError, UserValueError
 from ..utils.paths import TRAIN_HINT, check_exists, check_output
 from .lock import lock_work_dir
 from .preflight import check_config
@@ -68,7 +69,7 @@ def _choose_tool(name: str) -> tuple[dict[str, Any], Namespace, Config]:
         if (cfg.get('default_scope') == 'mmpretrain') == (package == 'mmpretrain'):
             return tool, args, cfg
     tools['mmdet']['parse_args']()  # says what is wrong
-    raise ValueError(f'{" ".join(sys.argv[1:])}: neither mmdet nor mmpretrain takes these')
+    raise UserValueError(f'{" ".join(sys.argv[1:])}: neither mmdet nor mmpretrain takes these')
 
 
 def find_tool(name: str, package: str = 'mmdet') -> Path:
@@ -79,7 +80,7 @@ def find_tool(name: str, package: str = 'mmdet') -> Path:
     """
     tool = Path(find_spec(package).origin).parent / '.mim' / 'tools' / name
     if not tool.is_file():
-        raise FileNotFoundError(
+        raise UserFileNotFoundError(
             f"{package}'s own tools/{name} is not at {tool}: install {package} as a package "
             f'(pip install {package})'
         )

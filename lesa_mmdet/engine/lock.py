@@ -6,6 +6,8 @@ import socket
 import sys
 from pathlib import Path
 
+from ..utils.errors import UserValueError
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -38,7 +40,7 @@ def lock(folder: Path) -> None:
         file.seek(0)
         holder = _describe(file.read())
         file.close()
-        raise ValueError(
+        raise UserValueError(
             f'{folder} is in use by another training, {holder}: wait for its end, stop it, or take '
             'another --work-dir'
         ) from error

@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.fileio import join_path
 
 from ..upstream import DATASETS
+from ..utils.errors import UserFileNotFoundError, UserValueError
 from ..utils.paths import check_exists
 
 COCO_HINT = (
@@ -56,7 +57,7 @@ def check_config(cfg: Mapping[str, Any], tool: str) -> None:
         if not cfg.get(loader):
             if tool == 'train' and loader.startswith('val_'):
                 continue  # a training without validation
-            raise ValueError(f'the config has no {loader}, which tools/{tool}.py needs')
+            raise UserValueError(f'the config has no {loader}, which tools/{tool}.py needs')
     check_files(cfg, tool)
     check_classes(cfg, tool)
     _check_evaluators(cfg, tool)
@@ -105,7 +106,7 @@ def check_classes(cfg: Mapping[str, Any], tool: str) -> None:
             known = getattr(DATASETS.get(dataset.get('type', '')), 'METAINFO', {})
             classes = {**known, **(dataset.get('metainfo') or {})}.get('classes')
             if isinstance(classes, str):
-                raise ValueError(
+                raise UserValueError(
                     f'metainfo.classes of {loader} is the text {classes!r}, but has to be a tuple '
                     f'of names: ({classes!r},) with a comma for a single class'
                 )
@@ -115,7 +116,7 @@ def check_classes(cfg: Mapping[str, Any], tool: str) -> None:
                 if classes and number != len(classes)
             ]
             if wrong:
-                raise ValueError(
+                raise UserValueError(
                     f'{loader} has {len(classes)} classes ({_shorten(classes)}), but '
                     f'{", ".join(wrong)}: set the numbers to {len(classes)}, or name the classes '
                     f'that {dataset["ann_file"]} has in metainfo.classes of each data set'
@@ -141,7 +142,7 @@ def _check_evaluators(cfg: Mapping[str, Any], tool: str) -> None:
         for metric in _dicts_with(cfg.get(evaluator), 'ann_file'):
             known = [Path(file).resolve() for file in files]
             if files and Path(metric['ann_file']).resolve() not in known:
-                raise ValueError(
+                raise UserValueError(
                     f'{evaluator}.ann_file is {metric["ann_file"]}, but {loader} has the images of '
                     f'{", ".join(files)}: name the same file in both'
                 )
@@ -175,13 +176,13 @@ def _check_image_folder(dataset: Mapping, loader: str, head: Mapping) -> None:
         return
     folders = [entry.path for entry in os.scandir(folder) if entry.is_dir()]
     if not any(os.listdir(path) for path in folders):
-        raise FileNotFoundError(f'{what}: {folder} has no folders of images; {hint}')
+        raise UserFileNotFoundError(f'{what}: {folder} has no folders of images; {hint}')
     expected = {'model.head.num_classes': head.get('num_classes', len(folders))}
     if dataset['type'] == 'ImageNet' and 'classes' not in (dataset.get('metainfo') or {}):
         expected['ImageNet'] = 1000
     for name, number in expected.items():
         if number != len(folders):
-            raise ValueError(
+            raise UserValueError(
                 f'{what}: {folder} has folders of {len(folders)} classes, but {name} has {number}; '
                 f'for classes of your own set model.head.num_classes={len(folders)} and '
                 f'{loader}.dataset.metainfo.classes=None (their names are those of the folders)'

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from ..checkpoints.files import read_checkpoint
+from ..utils.errors import UserValueError
 from ..utils.paths import TRAIN_HINT, check_exists
 
 # What becomes of a part of the config that has changed, by its beginning. Of the rest, such as
@@ -64,7 +65,7 @@ def find_newest(folder: Path) -> Path | None:
             checkpoint = read_checkpoint(path, map_location='cpu')
             lacking = [key for key in _NEEDED if key not in checkpoint]
             if lacking:
-                raise ValueError(
+                raise UserValueError(
                     f'{path} has no {", ".join(lacking)}: it was saved to be evaluated'
                 )
         except (OSError, TypeError, ValueError) as error:
@@ -74,7 +75,7 @@ def find_newest(folder: Path) -> Path | None:
         print_log(f'Resume from {path}, the newest checkpoint that can be read.', logger='current')
         return path
     if problems:
-        raise ValueError(
+        raise UserValueError(
             f'no checkpoint in {folder} can be resumed from: {"; ".join(problems)}; name another '
             'with --resume PATH, or remove them to start over'
         )
@@ -109,7 +110,7 @@ def require_same_training(checkpoint: Mapping[str, Any], cfg: Config) -> None:
     changes = list(_differences(before, cfg.to_dict()))
     for path, old, new in changes:
         if path == 'optim_wrapper.optimizer.type':
-            raise ValueError(
+            raise UserValueError(
                 f'the checkpoint was trained with the optimizer {old}, whose state {new} cannot '
                 f'take: set {path} to {old}, or begin a new training from it with load_from'
             )
@@ -135,7 +136,7 @@ def parse_config(text: str) -> dict[str, Any]:
         statements = ast.parse(text).body
         return {statement.targets[0].id: _value(statement.value) for statement in statements}
     except (AttributeError, SyntaxError, TypeError, RecursionError) as error:
-        raise ValueError(f'not the text of a config: {error}') from error
+        raise UserValueError(f'not the text of a config: {error}') from error
 
 
 def _value(node: ast.expr) -> Any:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ..datasets.masks import find_rle_problem
 from ..upstream import METRICS, CocoMetric
+from ..utils.errors import UserFileNotFoundError, UserValueError
 
 # What a result has for each task. Were there boxes beside masks, the server would take the areas of
 # the boxes for those of the masks.
@@ -98,7 +99,7 @@ def configure(cfg: Config, switch: Config, algorithm: str, work_dir: Path) -> Co
     cfg = deepcopy(cfg)
     dataset = cfg.test_dataloader.dataset
     if 'pipeline' not in dataset:
-        raise ValueError(
+        raise UserValueError(
             f'test_dataloader.dataset is a {dataset.type}, which has no images of its own; for '
             "test-dev it has to be the data set itself, as type='CheckedCocoDataset'"
         )
@@ -106,7 +107,7 @@ def configure(cfg: Config, switch: Config, algorithm: str, work_dir: Path) -> Co
     ann_file, img = str(root / switch.ann_file), str(root / switch.img)
     for path in (ann_file, img):
         if not Path(path).exists():
-            raise FileNotFoundError(
+            raise UserFileNotFoundError(
                 f'{path} does not exist; get test-dev with: '
                 f'python tools/download_coco.py {root} --parts test-info test'
             )
@@ -141,7 +142,7 @@ def pack(prefix: str, ann_file: str, algorithm: str) -> list[Path]:
     found = {task: Path(f'{prefix}.{task}.json') for task in KEYS}
     found = {task: path for task, path in found.items() if path.is_file()}
     if not found:
-        raise FileNotFoundError(f'neither {prefix}.bbox.json nor {prefix}.segm.json is there')
+        raise UserFileNotFoundError(f'neither {prefix}.bbox.json nor {prefix}.segm.json is there')
     coco = COCO(ann_file)
     tested_file = Path(f'{prefix}.images.json')
     tested = _read_json(tested_file) if tested_file.is_file() else None
@@ -185,7 +186,7 @@ def check_results(
             or lack images. The first ones are named.
     """
     if not isinstance(results, list) or not results:
-        raise ValueError(f'{name} has to be a list of detections, but is {str(results)[:50]}')
+        raise UserValueError(f'{name} has to be a list of detections, but is {str(results)[:50]}')
     problems = []
     for index, result in enumerate(tqdm(results, desc=f'checking {Path(name).name}')):
         problem = _find_result_problem(result, task, coco)
@@ -234,12 +235,12 @@ def _are_finite(values: Any) -> bool:
 def _raise_first(name: str, what: str, problems: Sequence[str], first: int = 5) -> None:
     if problems:
         named = '; '.join(problems[:first]) + '; ...' * (len(problems) > first)
-        raise ValueError(f'{name}: {len(problems):,} {what}: {named}')
+        raise UserValueError(f'{name}: {len(problems):,} {what}: {named}')
 
 
 def _check_algorithm(algorithm: str) -> str:
     if not re.fullmatch(r'[\w.-]+', algorithm):
-        raise ValueError(
+        raise UserValueError(
             f'algorithm is {algorithm!r}, but may have letters, digits, ".", "-" and "_" only: it '
             'becomes part of a file name'
         )
@@ -250,4 +251,4 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f'{path} is no JSON file, or it is truncated: {error}') from error
+        raise UserValueError(f'{path} is no JSON file, or it is truncated: {error}') from error

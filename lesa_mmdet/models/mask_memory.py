@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..utils.errors import UserMemoryError
+
 # Bytes a pixel beside the masks, one byte each: one mask's grid of coordinates and its samples.
 PASTING = 24
 
@@ -39,7 +41,7 @@ def _check(model: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]) -> Non
         number = head.test_cfg.max_per_img
         needed, free = height * width * (number + PASTING), free_memory(device)
         if needed > free:
-            raise MemoryError(
+            raise UserMemoryError(
                 f'{sample.get("img_path", "an image")} is {width} x {height}: the masks of '
                 f'{number} detections take up to {needed / 2**30:.1f} GiB at that size, and '
                 f'{free / 2**30:.1f} GiB of memory are free; lower '

@@ -1,7 +1,6 @@
 """What all commands share: a mistake ends in one sentence, and nothing runs on after a signal."""
 
 import faulthandler
-import linecache
 import os
 import re
 import signal
@@ -16,11 +15,9 @@ from typing import Any
 from mmengine.config import DictAction
 from mmengine.device import get_device
 
-_OURS = tuple(
-    f'{Path(__file__).resolve().parents[2] / name}{os.sep}'
-    for name in ('lesa_mmdet', 'tools', 'benchmarks')
-)
-_WORKER = re.compile(r'Caught \w+ in DataLoader worker process \d+\.\n(.*)', re.DOTALL)
+from .errors import MENDABLE, UserValueError
+
+_IN_WORKER = re.compile(r'Caught \w+ in DataLoader worker process \d+\.')
 GRACE = 3  # seconds that a process has to end after a signal
 CALL_GRACE = 2 * GRACE  # the same for one that was started, and has started others
 
@@ -28,9 +25,9 @@ CALL_GRACE = 2 * GRACE  # the same for one that was started, and has started oth
 def command(main: Callable[..., None]) -> Callable[..., None]:
     """Make a function one that a command line tool calls.
 
-    What this package refuses on purpose, and a file that cannot be read or written, ends in one
-    line, ``error: ...``, and exit code 1. Any other error is not the user's, and keeps its
-    traceback. Ctrl-C and SIGTERM end the processes that were started, too.
+    What a user can mend (``MENDABLE`` in :mod:`lesa_mmdet.utils.errors`) ends in one line,
+    ``error: ...``, and exit code 1. Any other error is a bug, and keeps its traceback. Ctrl-C and
+    SIGTERM end the processes that were started, too.
 
     Args:
         main (Callable[..., None]): What the tool does, with the arguments of this process.
@@ -117,37 +114,17 @@ def explain(error: BaseException) -> str | None:
     """What to tell a user about an error.
 
     Returns:
-        str, optional: One sentence, or None: it is not the user's mistake, as far as is known.
+        str, optional: One sentence, or None: it is a bug, as far as is known.
     """
-    in_worker = _WORKER.match(str(error))
-    if in_worker:  # PyTorch has made the worker's traceback the message
-        return _explain_in_worker(in_worker[1])
-    if _is_on_purpose(error) or isinstance(error, (OSError, ImportError)):
-        return str(error.args[0] if isinstance(error, KeyError) else error)
+    if not isinstance(error, MENDABLE):
+        return None
+    text, context = str(error), error.__context__
+    if _IN_WORKER.match(text):  # PyTorch keeps the class, and makes the traceback the message
+        last = rf'^(?:\w+\.)*{type(error).__name__}: '
+        return re.split(last, text, flags=re.MULTILINE)[-1].strip()
     # mmengine before 0.10 raises what a constructor raised anew, with the class's name before it.
-    context = error.__context__
-    return explain(context) if context and str(context) in str(error) else None
-
-
-def _is_on_purpose(error: BaseException) -> bool:
-    """Whether a raise statement of ours is where it comes from."""
-    traceback = error.__traceback__
-    while traceback and traceback.tb_next:
-        traceback = traceback.tb_next
-    return bool(traceback) and _is_our_raise(
-        traceback.tb_frame.f_code.co_filename, traceback.tb_lineno
-    )
-
-
-def _explain_in_worker(traceback: str) -> str | None:
-    *_, (file, line) = re.findall(r'^  File "(.+)", line (\d+)', traceback, re.MULTILINE)
-    last_line = traceback.rstrip().rpartition('\n')[2]
-    return last_line.partition(': ')[2] if _is_our_raise(file, int(line)) else None
-
-
-def _is_our_raise(file: str, line: int) -> bool:
-    is_raise = linecache.getline(file, line).lstrip().startswith('raise ')
-    return is_raise and str(Path(file).resolve()).startswith(_OURS)
+    is_anew = error.__cause__ is None and type(context) is type(error)
+    return str(context) if is_anew and text.endswith(str(context)) else text
 
 
 def _check_options(arguments: Sequence[str]) -> None:
@@ -157,7 +134,7 @@ def _check_options(arguments: Sequence[str]) -> None:
         if argument.startswith('-'):
             takes_options = argument == '--cfg-options'
         elif takes_options and '=' not in argument:
-            raise ValueError(
+            raise UserValueError(
                 f'--cfg-options takes KEY=VALUE, got {argument!r}; other arguments stand before '
                 'it, and a value with spaces or brackets is quoted'
             )

@@ -10,6 +10,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from .errors import UserFileNotFoundError, UserValueError
+
 _PACKAGE = Path(__file__).parents[1]
 # In an installed package the configs lie where mmdet has its own; in a checkout beside the package.
 _INSTALLED = _PACKAGE / '.mim' / 'configs'
@@ -52,7 +54,7 @@ def config_path(name: str) -> str:
     if not path.is_file():
         known = [found.relative_to(CONFIG_ROOT).as_posix() for found in CONFIG_ROOT.rglob('*.py')]
         close = get_close_matches(name, known) or sorted(known)
-        raise FileNotFoundError(
+        raise UserFileNotFoundError(
             f'{name} is no config in {CONFIG_ROOT}; close to it: {", ".join(close)}'
         )
     return str(path)
@@ -71,22 +73,22 @@ def load_config(path: str, cfg_options: Mapping | None = None) -> Config:
             change would change nothing.
     """
     if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
-        raise ValueError(f'{path} is no config: its name has to end with .py')
+        raise UserValueError(f'{path} is no config: its name has to end with .py')
     if not Path(path).is_file():
-        raise FileNotFoundError(f'config {path} does not exist; docs/model_table.md lists all')
+        raise UserFileNotFoundError(f'config {path} does not exist; docs/model_table.md lists all')
     try:
         cfg = Config.fromfile(path)
     except FileNotFoundError as error:
-        raise FileNotFoundError(
+        raise UserFileNotFoundError(
             f'{path}: a config in its _base_, or in that of one of them, does not exist: '
             f'{error.filename or error}'
         ) from error
     except ImportError as error:
         if find_spec('mmpretrain') or 'mmpretrain' not in _messages(error):
             raise
-        raise ValueError(f'{path}: {PRETRAIN_HINT}') from error
+        raise UserValueError(f'{path}: {PRETRAIN_HINT}') from error
     except (SyntaxError, NameError) as error:
-        raise ValueError(f'{path} is no config: {error}') from error
+        raise UserValueError(f'{path} is no config: {error}') from error
     for key in cfg_options or {}:
         _check_option(cfg, key)
     cfg.merge_from_dict(cfg_options or {})
@@ -102,10 +104,10 @@ def _check_option(cfg: Config, key: str) -> None:
             close = get_close_matches(name, map(str, node), n=1, cutoff=_LIKE)
             if close or node is whole:
                 known = f'is {close[0]} meant?' if close else f'it has {", ".join(sorted(whole))}'
-                raise ValueError(f'--cfg-options {key}: the config has no {name}; {known}')
+                raise UserValueError(f'--cfg-options {key}: the config has no {name}; {known}')
         if isinstance(node, (list, tuple)):
             if not (name.isdigit() and int(name) < len(node)):
-                raise ValueError(
+                raise UserValueError(
                     f'--cfg-options {key}: the config has {len(node)} there, from 0 on, no {name}'
                 )
             node = node[int(name)]
@@ -116,7 +118,7 @@ def _check_option(cfg: Config, key: str) -> None:
         paths = [path for part in _READ for path in _paths(whole.get(part), part)]
         paths = sorted(path for path in paths if path.endswith(f'.{name}'))
         instead = f'; set {", ".join(paths)} instead' if paths else ''
-        raise ValueError(
+        raise UserValueError(
             f'--cfg-options {key} changes nothing: {name} is a variable that the file itself has '
             f'used up{instead}'
         )

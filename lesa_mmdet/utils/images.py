@@ -8,6 +8,8 @@ import cv2
 import mmcv
 import numpy as np
 
+from .errors import UserFileNotFoundError, UserValueError
+
 IMAGE_SUFFIXES = frozenset(('.bmp', '.jpeg', '.jpg', '.png', '.webp'))
 
 
@@ -40,17 +42,17 @@ def find_images(
         elif path.is_dir():
             found = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in suffixes)
             if not found:
-                raise FileNotFoundError(
+                raise UserFileNotFoundError(
                     f'folder {source} has no image ({", ".join(sorted(suffixes))})'
                 )
             images += found
         elif has_magic(source):
             found = sorted(p for p in glob(source, recursive=True) if Path(p).is_file())
             if not found:
-                raise FileNotFoundError(f'no file matches {source}')
+                raise UserFileNotFoundError(f'no file matches {source}')
             images += found
         else:
-            raise FileNotFoundError(f'{source} is neither an image nor a folder of images')
+            raise UserFileNotFoundError(f'{source} is neither an image nor a folder of images')
     return images
 
 
@@ -62,10 +64,10 @@ def read_image(path: str | Path) -> np.ndarray:
         ValueError: If it holds no image, or the URL cannot be fetched.
     """
     if not is_url(path) and not Path(path).is_file():
-        raise FileNotFoundError(f'image {path} does not exist')
+        raise UserFileNotFoundError(f'image {path} does not exist')
     try:
         return mmcv.imread(str(path), channel_order='rgb')
     except cv2.error as error:
-        raise ValueError(f'image {path} cannot be read: it is no image, or broken') from error
+        raise UserValueError(f'image {path} cannot be read: it is no image, or broken') from error
     except OSError as error:
-        raise ValueError(f'image {path} cannot be read: {error}') from error
+        raise UserValueError(f'image {path} cannot be read: {error}') from error

@@ -4,6 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from .errors import UserFileNotFoundError, UserPermissionError, UserValueError
+
 TRAIN_HINT = 'train one with tools/train.py'
 
 
@@ -19,10 +21,10 @@ def check_exists(path: str, what: str, hint: str, *, is_folder: bool = False) ->
     found = Path(path).expanduser()
     if not found.exists():
         where = '' if found.is_absolute() else f' in {Path.cwd()}'
-        raise FileNotFoundError(f'{what}: {path} does not exist{where}; {hint}')
+        raise UserFileNotFoundError(f'{what}: {path} does not exist{where}; {hint}')
     if found.is_dir() != is_folder:
         kinds = ('a file', 'a folder')
-        raise ValueError(
+        raise UserValueError(
             f'{what}: {path} is {kinds[not is_folder]}, but has to be {kinds[is_folder]}'
         )
 
@@ -46,13 +48,13 @@ def check_output(
     target = Path(path).expanduser()
     if target.exists() and target.is_dir() != is_folder:
         kinds = ('a file', 'a folder')
-        raise ValueError(
+        raise UserValueError(
             f'{what} {path} is {kinds[not is_folder]}, but has to be {kinds[is_folder]}'
         )
     if suffixes and target.suffix.lower() not in suffixes:
-        raise ValueError(f'{what} {path} has to end with {", ".join(suffixes)}')
+        raise UserValueError(f'{what} {path} has to end with {", ".join(suffixes)}')
     there = next(parent for parent in (target, *target.absolute().parents) if parent.exists())
     if there != target and not there.is_dir():
-        raise ValueError(f'{what} {path} cannot be written: {there} is a file, not a folder')
+        raise UserValueError(f'{what} {path} cannot be written: {there} is a file, not a folder')
     if not os.access(there, os.W_OK):
-        raise PermissionError(f'{what} {path} cannot be written: no permission for {there}')
+        raise UserPermissionError(f'{what} {path} cannot be written: no permission for {there}')

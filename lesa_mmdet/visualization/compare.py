@@ -12,6 +12,7 @@ from mmdet.visualization import DetLocalVisualizer
 from torch import nn
 from torch.utils.data import Dataset
 
+from ..utils.errors import UserValueError
 from ..utils.images import read_image
 
 COLUMN_WIDTH = 5  # inches
@@ -33,7 +34,7 @@ def draw_detections(model: nn.Module, image: str | Path, score_thr: float = 0.3)
         ValueError: If the file holds no image, or the model is no detector.
     """
     if not isinstance(model, BaseDetector):
-        raise ValueError(f'{type(model).__name__} is no detector: only detections are compared')
+        raise UserValueError(f'{type(model).__name__} is no detector: only detections are compared')
     pixels = read_image(image)
     visualizer = DetLocalVisualizer(alpha=0.4)
     visualizer.dataset_meta = model.dataset_meta

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from mmengine.logging import print_log
 
+from ..utils.errors import UserFileNotFoundError, UserValueError
+
 PICTURES = ('.png', '.jpg', '.jpeg', '.pdf', '.svg')
 
 
@@ -30,7 +32,7 @@ def read_scalars(work_dir: Path) -> list[dict]:
     """
     logs = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
     if not logs:
-        raise FileNotFoundError(f'no */vis_data/scalars.json in {work_dir}: nothing was logged')
+        raise UserFileNotFoundError(f'no */vis_data/scalars.json in {work_dir}: nothing was logged')
     scalars = []
     for log in logs:
         run = list(_read_lines(log))
@@ -106,7 +108,7 @@ def compare_curves(
         logged = sorted({key for entry in next(iter(logs.values())) for key in entry})
         keys = [key for key in logged if key.endswith(('accuracy/top1', 'bbox_mAP'))]
         if not keys:
-            raise ValueError(f'no accuracy and no AP is logged; name --keys of {logged}')
+            raise UserValueError(f'no accuracy and no AP is logged; name --keys of {logged}')
     curves = {
         (name, key): _read_curve(name, scalars, key)
         for name, scalars in logs.items()
@@ -142,5 +144,5 @@ def _read_curve(name: str, scalars: list[dict], key: str) -> dict[int, float]:
             values[_epoch(entry)].append(entry[key])
     if not values:
         logged = sorted({key for entry in scalars for key in entry})
-        raise ValueError(f'{name} has not logged {key!r}, but {logged}')
+        raise UserValueError(f'{name} has not logged {key!r}, but {logged}')
     return {epoch: float(np.mean(of_epoch)) for epoch, of_epoch in values.items()}

@@ -31,6 +31,7 @@ from ..analysis.maps import Recording
 from ..analysis.operators import mixers
 from ..apis.predictors import Predictor
 from ..models.layers import Operator
+from ..utils.errors import UserValueError
 from ..utils.images import read_image
 from .panels import draw_maps
 
@@ -87,7 +88,7 @@ class Explorer:
         }
         self.layers = [name for name in common if name in attending or not attending]
         if not self.layers:
-            raise ValueError(
+            raise UserValueError(
                 f'{" and ".join(self.titles)} have no block in common: compare models of one '
                 'kind and depth of backbone'
             )
@@ -157,14 +158,16 @@ def check_upload(path: str | Path) -> None:
     """
     size = Path(path).stat().st_size
     if size > MAX_BYTES:
-        raise ValueError(f'the file has {size} bytes; at most {MAX_BYTES} are taken')
+        raise UserValueError(f'the file has {size} bytes; at most {MAX_BYTES} are taken')
     try:
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f'the file is no image of {", ".join(FORMATS)}, or broken') from error
+        raise UserValueError(f'the file is no image of {", ".join(FORMATS)}, or broken') from error
     if width * height > MAX_PIXELS:
-        raise ValueError(f'the image has {width} x {height} pixels; at most {MAX_PIXELS} are taken')
+        raise UserValueError(
+            f'the image has {width} x {height} pixels; at most {MAX_PIXELS} are taken'
+        )
 
 
 def refuse_addresses(upload: gr.UploadButton) -> None:

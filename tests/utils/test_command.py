@@ -71,7 +71,7 @@ def test_exit_code_of_a_program():
 
 def test_a_program_ends_with_the_one_that_started_it():
     code = (
-        'from lesa_mmdet.command import call, command; import sys; '
+        'from lesa_mmdet.utils.command import call, command; import sys; '
         "command(lambda: call(['bash', '-c', 'echo $$; exec sleep 60']))()"
     )
     with subprocess.Popen(
@@ -87,7 +87,7 @@ def test_a_program_ends_with_the_one_that_started_it():
 @pytest.mark.parametrize('name', ['SIGINT', 'SIGTERM'])
 def test_a_signal_ends_what_hangs(name):
     code = (
-        'import atexit, time; from lesa_mmdet.command import command; '
+        'import atexit, time; from lesa_mmdet.utils.command import command; '
         'atexit.register(time.sleep, 60); '
         'command(lambda: (print("go", flush=True), time.sleep(60)))()'
     )

@@ -12,6 +12,7 @@ from lesa_mmdet.analysis.maps import look
 from lesa_mmdet.analysis.operators import operators
 from lesa_mmdet.apis.load import load_model
 from lesa_mmdet.utils.command import add_model_options, add_out, command
+from lesa_mmdet.utils.errors import UserValueError
 from lesa_mmdet.utils.images import read_image
 from lesa_mmdet.utils.paths import check_output
 from lesa_mmdet.visualization.curves import PICTURES
@@ -42,7 +43,9 @@ def main() -> None:
     model = load_model(args.config, args.checkpoint, args.device, args.cfg_options)
     layers = list(operators(model)) if args.layer == ['all'] else args.layer
     if is_file and len(layers or ()) > 1:
-        raise ValueError(f'--out {args.out} is one file for {len(layers)} layers: name a folder')
+        raise UserValueError(
+            f'--out {args.out} is one file for {len(layers)} layers: name a folder'
+        )
     view, maps = look(model, args.image, args.point, layers)
     (args.out.parent if is_file else args.out).mkdir(parents=True, exist_ok=True)
     for layer, of_layer in maps.items():

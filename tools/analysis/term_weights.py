@@ -25,6 +25,7 @@ from lesa_mmdet.engine.preflight import check_config
 from lesa_mmdet.upstream import CocoMetric
 from lesa_mmdet.utils.command import add_model_options, command
 from lesa_mmdet.utils.configs import load_config
+from lesa_mmdet.utils.errors import UserValueError
 from lesa_mmdet.utils.paths import check_output
 from lesa_mmdet.visualization.bars import plot_shares
 from lesa_mmdet.visualization.curves import PICTURES
@@ -91,7 +92,7 @@ def build_loader(cfg: Config, num_images: int | None) -> DataLoader:
     if num_images is None:
         return Runner.build_dataloader(cfg.test_dataloader)
     if num_images < 1:
-        raise ValueError(f'--num-images has to be at least 1, got {num_images}')
+        raise UserValueError(f'--num-images has to be at least 1, got {num_images}')
     loader = deepcopy(cfg.test_dataloader)
     for dataset in loader.dataset.get('datasets', [loader.dataset]):
         length = len(DATASETS.build(dataset))

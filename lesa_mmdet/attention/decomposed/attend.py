@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..errors import RefusedValueError
 from ..support import DTYPES, available, dense_refuses, names_of, select, triton_refuses
 from .chunked import attend_chunked
 from .reference import attend_reference
@@ -83,7 +84,7 @@ def _check(*tensors: Tensor) -> None:
     q, k, v, row, col = shapes = [tuple(x.shape) for x in tensors]
     belong = len(q) == 4 and k == q and all(shape[:-1] == q[:-1] for shape in (v, row, col))
     if not belong or q[2] != row[3] * col[3]:
-        raise ValueError(
+        raise RefusedValueError(
             'q and k have to be (B, heads, H * W, d), v (B, heads, H * W, dv), '
             'row (B, heads, H * W, H) and col (B, heads, H * W, W), '
             f'got {dict(zip(names, shapes, strict=True))}'
@@ -92,8 +93,8 @@ def _check(*tensors: Tensor) -> None:
         values = [getattr(x, what) for x in tensors]
         if len(set(values)) > 1:
             got = ', '.join(f'{name} {value}' for name, value in zip(names, values, strict=True))
-            raise ValueError(f'q, k, v, row and col have to be of one {what}, got {got}')
+            raise RefusedValueError(f'q, k, v, row and col have to be of one {what}, got {got}')
     if tensors[0].dtype not in DTYPES:
-        raise ValueError(
+        raise RefusedValueError(
             f'q, k, v, row and col have to be {names_of(DTYPES)}, got {tensors[0].dtype}'
         )

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import RefusedValueError
+
 
 def fit_table(table: Tensor, size: int) -> Tensor:
     """Fit a table of relative positions along one axis to a map of another size.
@@ -63,7 +65,7 @@ def relative_logits(q: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, T
     """
     rows, cols = (height.shape[0] + 1) // 2, (width.shape[0] + 1) // 2
     if q.shape[2] != rows * cols:
-        raise ValueError(
+        raise RefusedValueError(
             f'the tables are those of a {rows} x {cols} map, but there are queries of '
             f'{q.shape[2]} positions; fit_table() fits a table to a map'
         )

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import RefusedValueError
 from ..support import DTYPES, available, dense_refuses, names_of, select, triton_refuses
 from .reference import attend_neighborhood_reference
 from .shifted import attend_shifted
@@ -99,19 +100,19 @@ def _check(
         and all(matrix == (v[1], size, size) for matrix in matrices)
     )
     if not belong:
-        raise ValueError(
+        raise RefusedValueError(
             'v has to be (B, C, H, W), weights (B, heads, k * k, H, W) with an odd k and C a '
             'multiple of heads, mul and add (C, k, k), '
             f'got { ({name: tuple(x.shape) for name, x in tensors.items()}) }'
         )
     devices = {name: x.device for name, x in tensors.items()}
     if len(set(devices.values())) > 1:
-        raise ValueError(
+        raise RefusedValueError(
             f'{", ".join(tensors)} have to be of one device, '
             f'got {", ".join(f"{name} {device}" for name, device in devices.items())}'
         )
     for name, x in tensors.items():
         if x.dtype not in DTYPES:
-            raise ValueError(f'{name} has to be {names_of(DTYPES)}, got {x.dtype}')
+            raise RefusedValueError(f'{name} has to be {names_of(DTYPES)}, got {x.dtype}')
     if dilation < 1:
-        raise ValueError(f'dilation has to be 1 or more, got {dilation}')
+        raise RefusedValueError(f'dilation has to be 1 or more, got {dilation}')

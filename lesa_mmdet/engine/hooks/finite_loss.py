@@ -3,6 +3,7 @@
 from mmengine.runner import Runner
 
 from ...upstream import HOOKS, CheckInvalidLossHook
+from ...utils.errors import UserValueError
 
 
 @HOOKS.register_module()
@@ -33,7 +34,7 @@ class FiniteLossHook(CheckInvalidLossHook):
         try:
             super().after_train_iter(runner, batch_idx, data_batch, outputs)
         except AssertionError as error:
-            raise ValueError(
+            raise UserValueError(
                 f'the loss is {outputs["loss"].item()} in iteration {runner.iter + 1}: the '
                 'training stops before its weights are saved; lower the learning rate '
                 '(optim_wrapper.optimizer.lr), clip gradients (optim_wrapper.clip_grad.max_norm), '

@@ -8,6 +8,7 @@ from mmengine.runner import BaseLoop, Runner
 
 from ...checkpoints.fit import require_finite, require_fit
 from ...upstream import HOOKS, Hook
+from ...utils.errors import UserValueError
 from ..resume import find_newest, require_same_training
 
 
@@ -105,7 +106,7 @@ def _require_same_classes(checkpoint: Mapping[str, Any], metainfo: Mapping[str, 
         where = (
             '' if first is None else f': class {first} is {learnt[first]!r}, not {named[first]!r}'
         )
-        raise ValueError(
+        raise UserValueError(
             f'the checkpoint has learnt {len(learnt)} classes, the data set has {len(named)}'
             f'{where}; name those of the checkpoint in metainfo.classes of the data set, or train '
             'for those of the data set with load_from'

@@ -5,6 +5,7 @@ from mmengine.runner import Runner
 
 from ...analysis.weights import TermWeights, with_mean
 from ...upstream import HOOKS, Hook
+from ...utils.errors import UserValueError
 
 
 @HOOKS.register_module()
@@ -28,7 +29,7 @@ class TermWeightsHook(Hook):
 
     def __init__(self, num_batches: int = 1, per_layer: bool = False) -> None:
         if num_batches < 1:
-            raise ValueError(f'num_batches has to be at least 1, got {num_batches}')
+            raise UserValueError(f'num_batches has to be at least 1, got {num_batches}')
         self.num_batches = num_batches
         self.per_layer = per_layer
 

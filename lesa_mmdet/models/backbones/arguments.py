@@ -7,6 +7,7 @@ from numbers import Integral
 from typing import Any
 
 from ...upstream import ResNet
+from ...utils.errors import UserTypeError, UserValueError
 
 _DEFAULTS = {
     name: parameter.default for name, parameter in signature(ResNet.__init__).parameters.items()
@@ -26,7 +27,7 @@ def to_size(size: int | Sequence[int]) -> tuple[int, int]:
     """
     both = (size, size) if isinstance(size, Integral) else size
     if not (_is_sequence(both) and len(both) == 2 and all(_is_count(length) for length in both)):
-        raise ValueError(
+        raise UserValueError(
             f'input_size is {size!r}, but has to be (height, width) in pixels, two whole numbers '
             'from 1 on, or one for a square'
         )
@@ -40,7 +41,7 @@ def check_operator(operator: Mapping[str, Any] | None) -> None:
         ValueError: If not.
     """
     if operator is not None and not (isinstance(operator, Mapping) and operator.get('type')):
-        raise ValueError(
+        raise UserValueError(
             f"operator is {operator!r}, but has to be a dict with its type, as dict(type='LESA'), "
             'or None for plain convolution'
         )
@@ -57,7 +58,7 @@ def check_flags(name: str, flags: Sequence[bool], num_stages: int) -> None:
         and len(flags) == num_stages
         and all(isinstance(flag, bool) for flag in flags)
     ):
-        raise ValueError(
+        raise UserValueError(
             f'{name} is {flags!r}, but needs one True or False for each of {num_stages} stages'
         )
 
@@ -78,38 +79,40 @@ def check_resnet(depth: int, depths: Sequence[int], arguments: Mapping[str, Any]
         ValueError: If one of them is wrong.
     """
     if isinstance(depth, bool) or depth not in depths:
-        raise ValueError(f'depth is {depth!r}, but has to be one of {_join(depths)}')
+        raise UserValueError(f'depth is {depth!r}, but has to be one of {_join(depths)}')
     for name in arguments:
         if name not in _DEFAULTS:
             close = get_close_matches(name, (*_DEFAULTS, *_OWN), n=1)
             meant = f'; is {close[0]} meant?' if close else ''
-            raise TypeError(f'{name!r} is no argument of the backbone{meant}')
+            raise UserTypeError(f'{name!r} is no argument of the backbone{meant}')
     given = {**_DEFAULTS, **arguments}
     num_stages = given['num_stages']
     if not _is_count(num_stages) or num_stages > _MAX_STAGES:
-        raise ValueError(f'num_stages is {num_stages!r}, but has to be 1 to {_MAX_STAGES}')
+        raise UserValueError(f'num_stages is {num_stages!r}, but has to be 1 to {_MAX_STAGES}')
     for name in ('strides', 'dilations'):
         value = given[name]
         if not (_is_sequence(value) and len(value) == num_stages and all(map(_is_count, value))):
-            raise ValueError(
+            raise UserValueError(
                 f'{name} is {value!r}, but needs a whole number from 1 on for each of '
                 f'{num_stages} stages'
             )
     stages = range(num_stages)
     indices = given['out_indices']
     if not (_is_sequence(indices) and indices and all(index in stages for index in indices)):
-        raise ValueError(
+        raise UserValueError(
             f'out_indices is {indices!r}, but has to name stages by {_join(stages)}, as (3,)'
         )
     frozen = given['frozen_stages']
     if frozen not in range(-1, num_stages + 1):
-        raise ValueError(
+        raise UserValueError(
             f'frozen_stages is {frozen!r}, but has to be -1 (none), 0 (the stem) or up to '
             f'{num_stages} (all)'
         )
     for name in ('base_channels', 'in_channels'):
         if not _is_count(given[name]):
-            raise ValueError(f'{name} is {given[name]!r}, but has to be a whole number from 1 on')
+            raise UserValueError(
+                f'{name} is {given[name]!r}, but has to be a whole number from 1 on'
+            )
     _check_dcn(given['dcn'], given['stage_with_dcn'], num_stages)
     return num_stages
 
@@ -120,20 +123,20 @@ def _check_dcn(
     """Check that deformable convolutions are configured, and where they are."""
     if dcn is None:
         if any(stage_with_dcn):
-            raise ValueError(
+            raise UserValueError(
                 f'stage_with_dcn is {stage_with_dcn!r}, but there is no dcn: give its config, as '
                 "dict(type='DCN', deform_groups=1, fallback_on_stride=False)"
             )
         return
     kind = dcn.get('type') if isinstance(dcn, Mapping) else None
     if kind not in ('DCN', 'DCNv2') and not isinstance(kind, type):
-        raise ValueError(
+        raise UserValueError(
             f"dcn is {dcn!r}, but has to be a dict of type 'DCN' or 'DCNv2', as dict(type='DCN', "
             'deform_groups=1, fallback_on_stride=False)'
         )
     check_flags('stage_with_dcn', stage_with_dcn, num_stages)
     if not any(stage_with_dcn):
-        raise ValueError('there is a dcn, but stage_with_dcn is False for all stages')
+        raise UserValueError('there is a dcn, but stage_with_dcn is False for all stages')
 
 
 def _is_sequence(value: Any) -> bool:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ...checkpoints import TakesCheckpoints
 from ...upstream import Bottleneck, ResNet, register_backbone
+from ...utils.errors import UserValueError
 from ..layers import LESA, Operator, build_operator
 from ..layers.local import reset_offsets
 from .arguments import check_flags, check_operator, check_resnet, to_size
@@ -126,7 +127,7 @@ class LESA_ResNet(TakesCheckpoints, ResNet):
         layer = super().make_res_layer(**kwargs)
         replace = self.operator is not None and self.stages_with_operator[stage]
         if replace and not bottleneck:
-            raise ValueError(
+            raise UserValueError(
                 f'stage {stage + 1} of depth {self.depth} has {kwargs["block"].__name__}s, but an '
                 "operator replaces a Bottleneck's 3x3 convolution: use depth 50, 101 "
                 'or 152, or operator=None'

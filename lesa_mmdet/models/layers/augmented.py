@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ...upstream import MODELS
+from ...utils.errors import UserValueError
 from .base import Operator
 from .context import DecomposedContext, check_heads
 from .local import build_local_conv, reset_offsets
@@ -49,7 +50,7 @@ class AugmentedAttention(Operator):
     ) -> None:
         super().__init__()
         if key_ratio <= 0 or value_ratio <= 0:
-            raise ValueError(
+            raise UserValueError(
                 f'key_ratio and value_ratio have to be positive, got {key_ratio} and {value_ratio}'
             )
         check_heads(num_heads)
@@ -58,7 +59,7 @@ class AugmentedAttention(Operator):
         )
         attention_channels = num_heads * value_dim
         if attention_channels >= out_channels:
-            raise ValueError(
+            raise UserValueError(
                 f'value_ratio {value_ratio} leaves the convolution none of {out_channels} output '
                 f'channels: {num_heads} heads of {value_dim} channels take them; more channels, '
                 'fewer heads or a smaller ratio would do'

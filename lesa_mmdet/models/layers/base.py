@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from ...upstream import MODELS, BaseModule
+from ...utils.errors import UserValueError
 
 
 class Operator(BaseModule):
@@ -37,7 +38,7 @@ def build_operator(cfg: dict, **kwargs) -> Operator:
             for name, known in MODELS.module_dict.items()
             if isinstance(known, type) and issubclass(known, Operator)
         )
-        raise ValueError(
+        raise UserValueError(
             f'operator type {cfg.get("type")!r} is unknown; available: {", ".join(names)}, '
             'or operator=None for plain convolution'
         )

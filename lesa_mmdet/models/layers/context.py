@@ -23,6 +23,7 @@ from ...attention import (
 )
 from ...attention.precision import without_autocast
 from ...upstream import BaseModule
+from ...utils.errors import UserValueError
 from .norm import build_norm, normed_conv
 from .recompute import not_kept
 
@@ -87,7 +88,7 @@ class ContextTerm(BaseModule):
         super().__init__()
         check_heads(num_heads)
         if key_dim is None and out_channels % (2 * num_heads):
-            raise ValueError(
+            raise UserValueError(
                 f'out_channels has to be a multiple of 2 * num_heads = {2 * num_heads} '
                 f'(queries and keys take half the channels of a head), got {out_channels}'
             )
@@ -135,7 +136,7 @@ class ContextTerm(BaseModule):
         """Norm of so many similarity terms of each head, side by side as channels."""
         norm = build_norm(norm_cfg, terms * self.num_heads)
         if not isinstance(norm, (_BatchNorm, nn.Identity)):
-            raise ValueError(
+            raise UserValueError(
                 "the similarity terms need a batch norm (norm_cfg type 'BN' or 'SyncBN'), "
                 f'got {norm_cfg["type"]!r}'
             )
@@ -241,7 +242,7 @@ class FlattenedContext(ContextTerm):
     def __init__(self, *args, norm_cfg: dict, **kwargs) -> None:
         super().__init__(*args, norm_cfg=norm_cfg, **kwargs)
         if not norm_cfg:
-            raise ValueError("position 'flattened' needs a batch norm, got norm_cfg=None")
+            raise UserValueError("position 'flattened' needs a batch norm, got norm_cfg=None")
         rows, cols = self.feat_size
         channels = 2 * self.key_dim + self.value_dim
         self.relative = nn.Parameter(torch.empty(channels, 2 * rows * cols - 1))
@@ -260,7 +261,7 @@ class FlattenedContext(ContextTerm):
             ValueError: If the map is not of feat_size.
         """
         if tuple(x.shape[-2:]) != self.feat_size:
-            raise ValueError(
+            raise UserValueError(
                 f"position 'flattened' was built for a map of {self.feat_size}, got "
                 f"{tuple(x.shape[-2:])}; position 'decomposed' takes any size"
             )
@@ -305,7 +306,7 @@ def check_heads(num_heads: int) -> None:
         ValueError: If it is no whole number from 1 on.
     """
     if not isinstance(num_heads, Integral) or isinstance(num_heads, bool) or num_heads < 1:
-        raise ValueError(f'num_heads is {num_heads!r}, but has to be a whole number from 1 on')
+        raise UserValueError(f'num_heads is {num_heads!r}, but has to be a whole number from 1 on')
 
 
 POSITIONS = {'decomposed': DecomposedContext, 'flattened': FlattenedContext}
@@ -324,7 +325,7 @@ def build_context(
         ValueError: If the kind of position is unknown.
     """
     if position not in POSITIONS:
-        raise ValueError(
+        raise UserValueError(
             f'position {position!r} is unknown; available: {", ".join(map(repr, POSITIONS))}'
         )
     return POSITIONS[position](*args, num_heads=num_heads, norm_cfg=norm_cfg, **kwargs)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...attention import NEIGHBORHOOD_BACKENDS, attend_neighborhood, check_backend
 from ...upstream import MODELS
+from ...utils.errors import UserValueError
 from .base import Operator
 from .context import check_heads
 
@@ -72,13 +73,13 @@ class ELSA(Operator):
         super().__init__()
         check_heads(num_heads)
         if out_channels % num_heads:
-            raise ValueError(
+            raise UserValueError(
                 f'out_channels has to be a multiple of num_heads = {num_heads}, got {out_channels}'
             )
         if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f'kernel_size has to be odd, 1 or more, got {kernel_size}')
+            raise UserValueError(f'kernel_size has to be odd, 1 or more, got {kernel_size}')
         if dilation < 1:
-            raise ValueError(f'dilation has to be 1 or more, got {dilation}')
+            raise UserValueError(f'dilation has to be 1 or more, got {dilation}')
         check_backend(backend, NEIGHBORHOOD_BACKENDS)
         self.num_heads = num_heads
         self.dilation = dilation
@@ -166,9 +167,11 @@ class ELSA(Operator):
 
 def _key_channels(channels: int, ratio: float, group_width: int) -> int:
     if group_width < 1:
-        raise ValueError(f'group_width has to be 1 or more, got {group_width}')
+        raise UserValueError(f'group_width has to be 1 or more, got {group_width}')
     fraction = Fraction(ratio).limit_denominator(64)
     share = channels // fraction.denominator * fraction.numerator
     if share < 1:
-        raise ValueError(f'key_ratio {ratio} leaves no channel of {channels} to queries and keys')
+        raise UserValueError(
+            f'key_ratio {ratio} leaves no channel of {channels} to queries and keys'
+        )
     return -(-share // group_width) * group_width

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from ...upstream import MODELS
+from ...utils.errors import UserValueError
 from .base import Operator
 from .context import build_context, check_heads
 from .fusion import DynamicFusion
@@ -47,10 +48,10 @@ class LESA(Operator):
     ) -> None:
         super().__init__()
         if fusion not in ('dynamic', 'static'):
-            raise ValueError(f"fusion {fusion!r} is unknown; available: 'dynamic', 'static'")
+            raise UserValueError(f"fusion {fusion!r} is unknown; available: 'dynamic', 'static'")
         check_heads(num_heads)
         if in_channels % num_heads or out_channels % num_heads:
-            raise ValueError(
+            raise UserValueError(
                 f'in_channels and out_channels have to be multiples of num_heads = {num_heads}, '
                 f'got {in_channels} and {out_channels}'
             )
