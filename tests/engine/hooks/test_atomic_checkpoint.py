@@ -216,6 +216,122 @@ class TestResuming:
         build(trained.parent, load_from=str(trained)).test()  # may look on
 
 
+class TestForeignNames:
+    """No file is removed because a checkpoint names it, but those that the hook itself wrote."""
+
+    def resume(self, path, info, work_dir=None, **checkpoint):
+        """Resume from a checkpoint whose message hub has been changed, for two epochs."""
+        content = read_checkpoint(path)
+        content['message_hub']['runtime_info'].update(info)
+        torch.save(content, path)
+        checkpoint = dict(save_best='mAP', **checkpoint)
+        build(
+            work_dir or path.parent,
+            epochs=4,
+            checkpoint=checkpoint,
+            load_from=str(path),
+            resume=True,
+        ).train()
+
+    @pytest.mark.parametrize(
+        'name',
+        [
+            '{}/precious.txt',
+            '../precious.txt',
+            './../precious.txt',
+            '../other/epoch_1.pth',
+            '{}/other/epoch_1.pth',
+            '{}/other',
+            '..',
+            '.',
+            '',
+            'notes.txt',
+            'epoch_one.pth',
+            'epoch_1.pth/../notes.txt',
+            'epoch_1.pth\n',
+            'link/epoch_1.pth',
+            'epoch_7.pth',  # a link
+            'epoch_8.pth',  # a folder
+            'best_/../../precious_epoch_1.pth',
+            'e\0poch_1.pth',
+            '\ud800',
+            7,
+            None,
+            ['epoch_1.pth'],
+        ],
+    )
+    @pytest.mark.parametrize('key', ['outdated_checkpoints', 'best_ckpt', 'best_ckpt_mAP'])
+    def test_nothing_else_is_removed(self, name, key, trained, tmp_path, told):
+        (tmp_path / 'precious.txt').write_text('mine')
+        (tmp_path / 'precious_epoch_1.pth').write_text('mine')
+        for folder in (tmp_path / 'other', trained.parent / 'epoch_8.pth'):
+            folder.mkdir()
+            (folder / 'epoch_1.pth').write_text('mine')
+        (trained.parent / 'notes.txt').write_text('mine')
+        (trained.parent / 'epoch_7.pth').symlink_to(tmp_path / 'precious.txt')
+        (trained.parent / 'link').symlink_to(tmp_path / 'other')
+        before = set(tmp_path.rglob('*'))
+        name = name.format(tmp_path) if isinstance(name, str) else name
+        if key != 'outdated_checkpoints' and isinstance(name, str):
+            name = os.path.join(trained.parent, name)
+        value = name if key != 'outdated_checkpoints' else [name]
+        self.resume(trained, {key: value, 'best_score': -1.0})
+        gone = before - set(tmp_path.rglob('*'))
+        assert gone == set()
+        assert (trained.parent / 'epoch_7.pth').is_symlink()
+        assert any(line.startswith(('Not removed: ', 'Not touched: ')) for line in told)
+        assert all(line.isprintable() for line in told if line.startswith('Not '))
+
+    @pytest.mark.parametrize('value', [7, 'epoch_1.pth', None, {'epoch_1.pth': 1}, (), True])
+    @pytest.mark.parametrize('key', ['outdated_checkpoints', 'keep_ckpt_ids'])
+    def test_another_kind_of_value(self, key, value, trained):
+        self.resume(trained, {key: value}, max_keep_ckpts=5)
+        assert {'epoch_1.pth', 'epoch_2.pth'} <= set(checkpoints(trained.parent))
+
+    @pytest.mark.parametrize(
+        'steps', [['../../precious'], [-1], [1.5], [10**600], [None, True], [[1]], ['1'] * 9]
+    )
+    def test_other_steps_than_numbers(self, steps, trained, tmp_path):
+        (tmp_path / 'precious.pth').write_text('mine')
+        self.resume(trained, {'keep_ckpt_ids': steps}, max_keep_ckpts=1)
+        assert (tmp_path / 'precious.pth').exists()
+        assert {'epoch_1.pth', 'epoch_2.pth'} <= set(checkpoints(trained.parent))
+
+    def test_a_training_in_another_folder_leaves_the_first_as_it_was(self, tmp_path, told):
+        keep = dict(max_keep_ckpts=2, save_best='mAP')
+        build(tmp_path / 'a', epochs=2, checkpoint=keep).train()
+        build(tmp_path / 'b', epochs=1, checkpoint=keep).train()  # another one, with its own
+        before = checkpoints(tmp_path / 'a')
+        self.resume(tmp_path / 'a' / 'epoch_2.pth', {}, tmp_path / 'b', max_keep_ckpts=2)
+        assert checkpoints(tmp_path / 'a') == before
+        assert {'epoch_1.pth', 'best_mAP_epoch_1.pth'} <= set(checkpoints(tmp_path / 'b'))
+        assert any('the files that it names stay' in line for line in told)
+
+    def test_what_the_hook_wrote_is_removed(self, tmp_path):
+        keep = dict(max_keep_ckpts=2, save_best='mAP')
+        build(tmp_path / 'a', epochs=2, checkpoint=keep).train()
+        self.resume(tmp_path / 'a' / 'epoch_2.pth', {}, max_keep_ckpts=2)
+        expected = ['best_mAP_epoch_4.pth', 'epoch_3.pth', 'epoch_4.pth']
+        assert checkpoints(tmp_path / 'a') == expected
+
+    def test_fewer_are_kept_from_now_on(self, tmp_path):
+        build(tmp_path / 'a', epochs=3, checkpoint=dict(max_keep_ckpts=3)).train()
+        path = tmp_path / 'a' / 'epoch_3.pth'
+        build(
+            tmp_path / 'a',
+            epochs=4,
+            checkpoint=dict(max_keep_ckpts=1),
+            load_from=str(path),
+            resume=True,
+        ).train()
+        assert checkpoints(tmp_path / 'a') == ['epoch_4.pth']
+
+    def test_names_of_a_template(self, tmp_path):
+        template = dict(filename_tmpl='step.{:03d}.pth', max_keep_ckpts=1)
+        build(tmp_path / 'a', epochs=2, checkpoint=template).train()
+        assert checkpoints(tmp_path / 'a') == ['step.002.pth']
+
+
 def test_what_a_hook_expects_ends_with_the_loading(trained, tmp_path):
     runner = build(tmp_path / 'fine', load_from=str(trained))
     runner.train()
