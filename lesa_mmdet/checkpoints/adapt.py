@@ -85,18 +85,24 @@ def adapt_state_dict(
 class TakesCheckpoints(nn.Module):
     """A backbone that takes the authors' checkpoints as they are, and none that does not fit."""
 
-    _strict = True
-
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, **kwargs):
-        """As torch's, which does not pass on what it was told of ``strict``."""
-        self._strict = strict
-        try:
-            return super().load_state_dict(state_dict, strict, **kwargs)
-        finally:
-            del self._strict
+        """As torch's.
+
+        Torch does not pass ``strict`` on to where a module takes its part: if part of a state dict
+        is enough, it is completed here with the parameters that are there.
+        """
+        if strict:
+            return super().load_state_dict(state_dict, **kwargs)
+        given, own = dict(state_dict), self.state_dict()
+        adapt_state_dict(given, '', self, strict=False)
+        complete = {key: given.get(key, value) for key, value in own.items()}
+        keys = super().load_state_dict(complete, **kwargs)
+        keys.missing_keys.extend(key for key in own if key not in given)
+        keys.unexpected_keys.extend(key for key in given if key not in own)
+        return keys
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        adapt_state_dict(state_dict, prefix, self, self._strict)
+        adapt_state_dict(state_dict, prefix, self)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

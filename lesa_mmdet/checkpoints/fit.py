@@ -1,6 +1,7 @@
 """Whether a checkpoint fits a whole model, so that nothing stays initialized without a word."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -8,7 +9,6 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from ..utils.errors import UserValueError
 from .adapt import describe
@@ -26,80 +26,86 @@ def load_strict(model: nn.Module, checkpoint: Mapping[str, Any]) -> None:
     Raises:
         ValueError: If it does not fit, naming what is missing, unexpected or of another shape.
     """
-    expectation = require_fit(model, checkpoint)
-    _load_checkpoint_to_model(unwrap(model), checkpoint)
-    expectation.remove()
+    with strict_loading(model, checkpoint):
+        _load_checkpoint_to_model(unwrap(model), checkpoint)
 
 
-def require_fit(
+@contextmanager
+def strict_loading(
     model: nn.Module,
     checkpoint: Mapping[str, Any],
     *,
     fine_tune: bool = False,
     partial: bool = False,
     exact: bool = False,
-) -> RemovableHandle:
-    """See to it that the next loading of a checkpoint into a model is complete, or refused.
+) -> Iterator[None]:
+    """Inside, a checkpoint that mmengine loads into a model is loaded completely, or refused.
 
-    What has another shape is found now; what is missing or unexpected when torch or mmengine load
-    it, after modules have renamed what they rename.
+    What has another shape is found when this begins; what is missing or unexpected when mmengine
+    loads it, after modules have renamed what they rename.
 
     Args:
         model (nn.Module): Detector or classifier.
-        checkpoint (Mapping[str, Any]): What was read. What starts fresh is removed.
+        checkpoint (Mapping[str, Any]): What was read.
         fine_tune (bool): Whether heads of another number of classes start fresh.
         partial (bool): Whether all else that does not fit starts fresh, too.
         exact (bool): Whether the backbone needs its own shapes, as the state of an optimizer does.
             Otherwise it fits position tables.
 
-    Returns:
-        RemovableHandle: To be removed after the loading.
-
     Raises:
         ValueError: If weights are not finite or, now or then, something does not fit.
     """
     model, weights = unwrap(model), weights_of(checkpoint)
-    refuse = f'the checkpoint does not fit {type(model).__name__}: '
+    weights = {str(key).removeprefix('module.'): value for key, value in weights.items()}
     if hasattr(model, 'adapt_checkpoint'):
         model.adapt_checkpoint(weights)
     require_finite(weights)
 
     own = model.state_dict()
-    other = {}
-    for key, value in weights.items():
-        name = key.removeprefix('module.')
-        if name in own and (exact or not name.startswith(_BACKBONE)):
-            given, expected = tuple(getattr(value, 'shape', ())), tuple(own[name].shape)
-            if given != expected:
-                other[key] = f'{name} {given} instead of {expected}'
-    heads = {key for key in other if _has_classes(model, key, weights[key], own)}
-    fresh = heads if fine_tune else set()
-    wrong = {'of another shape': [text for key, text in other.items() if key not in fresh]}
-    if describe(wrong) and not partial:
-        hint = (
-            '; heads of another number of classes start fresh in a training with load_from only'
-            if heads
-            else ''
-        )
-        raise UserValueError(refuse + describe(wrong) + hint)
-    for key in other:
-        del weights[key]
-    started = {key.removeprefix('module.') for key in other}
+    other = {
+        name: f'{name} {_shape(value)} instead of {_shape(own[name])}'
+        for name, value in weights.items()
+        if name in own
+        and (exact or not name.startswith(_BACKBONE))
+        and _shape(value) != _shape(own[name])
+    }
+    heads = [name for name in other if _has_classes(model, name, weights[name], own)]
+    fresh = heads if fine_tune else []
+    wrong = {'of another shape': [text for name, text in other.items() if name not in fresh]}
 
-    def check(_, keys) -> None:
-        missing = [key for key in keys.missing_keys if key not in started]
+    def refuse(hint: str) -> None:
+        if describe(wrong) and not partial:
+            sentence = f'the checkpoint does not fit {type(model).__name__}: {describe(wrong)}'
+            raise UserValueError(sentence + hint)
+
+    def leave_out(_, state_dict: dict, *__) -> None:
+        for name in other:
+            del state_dict[name]
+
+    def compare(_, keys: Any) -> None:
+        missing = [key for key in keys.missing_keys if key not in other]
         wrong['missing'] = [key for key in missing if not key.endswith('num_batches_tracked')]
         wrong['unexpected'] = list(keys.unexpected_keys)
-        keys.missing_keys.clear(), keys.unexpected_keys.clear()
-        if describe(wrong) and not partial:
-            raise UserValueError(refuse + describe(wrong) + _hint(own, weights))
+        keys.missing_keys.clear()
+        keys.unexpected_keys.clear()
+        refuse(_hint(own, weights))
         if fresh:
-            texts = {'parameters': [text for key, text in other.items() if key in fresh]}
+            texts = {'parameters': [other[name] for name in fresh]}
             _log(f'heads of another number of classes start fresh: {describe(texts)}')
         if describe(wrong):
             _log(f'the checkpoint is loaded in part, the rest starts fresh: {describe(wrong)}')
 
-    return model.register_load_state_dict_post_hook(check)
+    head_hint = '; heads of another number of classes start fresh in a training with load_from only'
+    refuse(head_hint if heads else '')
+    handles = (
+        model.register_load_state_dict_pre_hook(leave_out),
+        model.register_load_state_dict_post_hook(compare),
+    )
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def require_finite(weights: Mapping[str, Any]) -> None:
@@ -143,10 +149,13 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model
 
 
-def _has_classes(model: nn.Module, key: str, value: Any, own: Mapping[str, torch.Tensor]) -> bool:
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(getattr(value, 'shape', ()))
+
+
+def _has_classes(model: nn.Module, name: str, value: Any, own: Mapping[str, torch.Tensor]) -> bool:
     """Whether a parameter of another shape is of a layer whose outputs are those of the classes."""
-    name = key.removeprefix('module.')
-    shape, expected = getattr(value, 'shape', ()), own[name].shape
+    shape, expected = _shape(value), own[name].shape
     if 'rpn_head' in name or not expected or shape[1:] != expected[1:]:
         return False
     parts = name.split('.')[:-1]
@@ -156,15 +165,15 @@ def _has_classes(model: nn.Module, key: str, value: Any, own: Mapping[str, torch
 
 def _hint(own: Collection[str], weights: Mapping[str, Any]) -> str:
     """What may be behind a checkpoint that does not fit, if anything is obvious."""
-    names = [str(key).removeprefix('module.') for key in weights]
-    if any(name in own for name in names):
+    if any(name in own for name in weights):
         return ''
-    if any(_BACKBONE + name in own for name in names):
+    if any(f'{_BACKBONE}{name}' in own for name in weights):
         return (
             '; it is one of a backbone alone: give it to the backbone with '
             "model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...)"
         )
-    return f'; it has nothing of this model, but {describe({"keys": names}) or "no keys at all"}'
+    keys = describe({'keys': list(weights)}) or 'no keys at all'
+    return f'; it has nothing of this model, but {keys}'
 
 
 def _log(message: str) -> None:

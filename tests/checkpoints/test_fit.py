@@ -1,12 +1,13 @@
-"""A checkpoint loads whole, or is refused with what does not fit."""
+"""A checkpoint is loaded completely, or refused with what does not fit."""
 
 import re
+from contextlib import nullcontext
 
 import pytest
 import torch
 from mmengine.runner.checkpoint import load_state_dict
 
-from lesa_mmdet.checkpoints.fit import load_strict, require_fit, weights_of
+from lesa_mmdet.checkpoints.fit import load_strict, strict_loading, weights_of
 from lesa_mmdet.upstream import MODELS
 
 from helpers.backbones import mmdet_scope  # noqa: F401
@@ -35,9 +36,17 @@ def checkpoint_of(model, without=None, **added):
     return {'meta': {}, 'state_dict': {**state, **added}}
 
 
-def assert_loaded(model, checkpoint):
+def load(model, checkpoint, **options):
+    """As mmengine does in a run."""
+    with strict_loading(model, checkpoint, **options):
+        load_state_dict(model, checkpoint['state_dict'])
+
+
+def assert_loaded(model, checkpoint, fresh=()):
+    """Whether a model has all of a checkpoint but for what starts fresh."""
     own = model.state_dict()
-    assert all(torch.equal(own[key], value) for key, value in checkpoint['state_dict'].items())
+    weights = checkpoint['state_dict']
+    assert {key for key in weights if not torch.equal(own[key], weights[key])} == set(fresh)
 
 
 def test_its_own_checkpoint_fits(build):
@@ -70,9 +79,11 @@ def test_what_is_unexpected_is_refused(build):
         load_strict(build(), checkpoint)
 
 
-def test_the_model_is_not_checked_a_second_time(build):
+@pytest.mark.parametrize('without', [None, 'neck'])
+def test_the_model_is_not_compared_a_second_time(without, build):
     model = build()
-    load_strict(model, checkpoint_of(build()))
+    with pytest.raises(ValueError, match='neck') if without else nullcontext():
+        load_strict(model, checkpoint_of(build(), without))
     assert model.load_state_dict({}, strict=False).missing_keys
 
 
@@ -86,14 +97,15 @@ def test_heads_of_other_classes_start_fresh_in_fine_tuning(build, told):
     source, model = build(80), build()
     before = checkpoint_of(model)['state_dict']
     checkpoint = checkpoint_of(source)
-    require_fit(model, checkpoint, fine_tune=True)
-    load_state_dict(model, checkpoint['state_dict'])
-    assert len(checkpoint['state_dict']) == len(before) - 4
-    assert_loaded(model, checkpoint)
-    for name in ('bbox_head.fc_cls', 'mask_head.conv_logits'):
-        for leaf in ('weight', 'bias'):
-            key = f'roi_head.{name}.{leaf}'
-            assert torch.equal(model.state_dict()[key], before[key])
+    load(model, checkpoint, fine_tune=True)
+    fresh = [
+        f'roi_head.{name}.{leaf}'
+        for name in ('bbox_head.fc_cls', 'mask_head.conv_logits')
+        for leaf in ('weight', 'bias')
+    ]
+    assert_loaded(model, checkpoint, fresh)
+    assert all(torch.equal(model.state_dict()[key], before[key]) for key in fresh)
+    assert checkpoint['state_dict'].keys() == before.keys()
     (line,) = (line for line in told if 'fresh' in line)
     assert re.match(
         'heads of another number of classes start fresh: 4 parameters .*fc_cls.weight', line
@@ -107,21 +119,18 @@ def test_all_else_is_refused_in_fine_tuning_unless_asked_for(build, told):
 
     model = build()
     with pytest.raises(ValueError, match=r'1 of another shape \(neck.lateral_convs.0'):
-        require_fit(model, checkpoint(), fine_tune=True)
-    part = checkpoint()
-    require_fit(model, part, fine_tune=True, partial=True)
-    load_state_dict(model, part['state_dict'])
+        load(model, checkpoint(), fine_tune=True)
+    load(model, checkpoint(), fine_tune=True, partial=True)
     (line,) = (line for line in told if 'in part' in line)
     assert re.search(r'1 of another shape.*6 missing \(rpn_head.*1 unexpected \(x\)', line)
 
 
 def test_position_tables_are_fitted_unless_an_optimizer_knows_them(build, told):
     checkpoint = checkpoint_of(build(input_size=(160, 160)))
-    require_fit(model := build(input_size=(320, 320)), checkpoint)
-    load_state_dict(model, checkpoint['state_dict'])
+    load(model := build(input_size=(320, 320)), checkpoint)
     assert any('position tables are fitted' in line for line in told)
     with pytest.raises(ValueError, match=r'of another shape \(backbone.layer3.1.conv2.context'):
-        require_fit(model, checkpoint_of(build(input_size=(160, 160))), exact=True)
+        load(model, checkpoint_of(build(input_size=(160, 160))), exact=True)
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])

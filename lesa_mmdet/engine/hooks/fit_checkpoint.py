@@ -1,12 +1,13 @@
 """A hook that lets a run begin with the checkpoint it names, and with all of it."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from mmengine.runner import BaseLoop, Runner
 
-from ...checkpoints.fit import require_finite, require_fit
+from ...checkpoints.fit import require_finite, strict_loading
 from ...upstream import HOOKS, Hook
 from ...utils.errors import UserValueError
 from ..resume import find_newest, require_same_training
@@ -36,7 +37,7 @@ class FitCheckpointHook(Hook):
 
     def __init__(self, partial: bool = False) -> None:
         self.partial = partial
-        self._expectation = None
+        self._loading = ExitStack()
 
     def before_run(self, runner: Runner) -> None:
         """Choose the checkpoint to resume from."""
@@ -51,23 +52,25 @@ class FitCheckpointHook(Hook):
         """Compare the checkpoint with the run."""
         resume = trains(runner) and runner._resume
         fine_tune = trains(runner) and not resume
-        self._expectation = require_fit(
+        loading = strict_loading(
             runner.model,
             checkpoint,
             fine_tune=fine_tune,
             partial=fine_tune and self.partial,
             exact=resume,
         )
-        loader = runner.train_dataloader if trains(runner) else _evaluated(runner)
-        if not fine_tune and loader is not None:
-            _require_same_classes(checkpoint, getattr(loader.dataset, 'metainfo', {}))
-        if resume:
-            require_same_training(checkpoint, runner.cfg)
+        with ExitStack() as stack:  # left at once if anything is refused here
+            stack.enter_context(loading)
+            loader = runner.train_dataloader if trains(runner) else _evaluated(runner)
+            if not fine_tune and loader is not None:
+                _require_same_classes(checkpoint, getattr(loader.dataset, 'metainfo', {}))
+            if resume:
+                require_same_training(checkpoint, runner.cfg)
+            self._loading = stack.pop_all()
 
     def before_train(self, runner: Runner) -> None:
         """Expect nothing of what is loaded from now on."""
-        if self._expectation:
-            self._expectation.remove()
+        self._loading.close()
 
     before_val = before_test = before_train
 
