@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
+import mmcv
 import numpy as np
 import torch
 from mmdet.utils import get_test_pipeline_cfg
@@ -145,7 +147,7 @@ class Recording:
 
     Args:
         model (nn.Module): Model of :func:`lesa_mmdet.apis.load.load_model`.
-        image (str | Path): Image file.
+        image (str | Path | np.ndarray): Image file, or its pixels (H, W, 3), RGB.
         layers (Mapping[str, nn.Module]): Operators or convolutions of the backbone by name.
         predict (bool): Run the whole model, not the backbone alone.
 
@@ -158,7 +160,7 @@ class Recording:
     def __init__(
         self,
         model: nn.Module,
-        image: str | Path,
+        image: str | Path | np.ndarray,
         layers: Mapping[str, nn.Module],
         predict: bool = False,
     ) -> None:
@@ -171,6 +173,11 @@ class Recording:
                 self.prediction = model(**data, mode='predict')[0]
             else:
                 model.backbone(data['inputs'])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it holds, on whatever device, with what points looked at so far."""
+        return sum(tensor.nbytes for tensor in _tensors((self._records, self._factors)))
 
     def finest(self) -> str:
         """Name of the last layer among those with the finest map."""
@@ -224,6 +231,15 @@ class Recording:
         return maps
 
 
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    """The tensors in nested tuples and dicts."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, (tuple, list, dict)):
+        for branch in tree.values() if isinstance(tree, dict) else tree:
+            yield from _tensors(branch)
+
+
 def _spread(
     window: Tensor, position: tuple[int, int], shape: Sequence[int], dilation: int
 ) -> np.ndarray:
@@ -247,11 +263,17 @@ def see(model: nn.Module, image: str | Path) -> tuple[View, Tensor]:
     return view, data['inputs']
 
 
-def _preprocess(model: nn.Module, image: str | Path) -> tuple[View, dict]:
+def _preprocess(model: nn.Module, image: str | Path | np.ndarray) -> tuple[View, dict]:
     """How a model sees an image, and what its ``forward`` takes."""
+    steps = get_test_pipeline_cfg(model.cfg)
+    if isinstance(image, np.ndarray):  # as mmdet's inference_detector does
+        steps = [{**steps[0], 'type': 'mmdet.LoadImageFromNDArray'}, *steps[1:]]
+        source = dict(img=mmcv.rgb2bgr(image))
+    else:
+        source = dict(img_path=str(image))
     with DefaultScope.overwrite_default_scope(model.cfg.get('default_scope', 'mmdet')):
-        pipeline = Compose(get_test_pipeline_cfg(model.cfg))
-    sample = pipeline(dict(img_path=str(image), img_id=0))
+        pipeline = Compose(steps)
+    sample = pipeline(dict(**source, img_id=0))
     data = model.data_preprocessor(pseudo_collate([sample]))
     metainfo = sample['data_samples'].metainfo
     return View.from_metainfo(metainfo, data['inputs'].shape[-2:]), data

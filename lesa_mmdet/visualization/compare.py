@@ -38,7 +38,7 @@ def draw_detections(model: nn.Module, image: str | Path, score_thr: float = 0.3)
     pixels = read_image(image)
     visualizer = DetLocalVisualizer(alpha=0.4)
     visualizer.dataset_meta = model.dataset_meta
-    detected = inference_detector(model, str(image))
+    detected = inference_detector(model, mmcv.rgb2bgr(pixels))
     visualizer.add_datasample(
         Path(image).name, pixels, detected, draw_gt=False, pred_score_thr=score_thr
     )

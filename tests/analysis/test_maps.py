@@ -211,6 +211,25 @@ def test_a_recording_looks_at_points_without_running_the_backbone_again(model, i
     assert recording.view == recording.view and not any(m._forward_hooks for m in model.modules())
 
 
+def test_pixels_are_recorded_as_their_file_is(model, image):
+    of_file, of_pixels = (
+        Recording(model, source, operators(model)) for source in (image, read_image(image))
+    )
+    for point in ((0, 0), (96, 64)):
+        expected, got = (r.at(point, 'layer4.1') for r in (of_file, of_pixels))
+        assert got.position == expected.position
+        np.testing.assert_array_equal(got.weights, expected.weights)
+
+
+def test_a_recording_knows_its_memory(model, image):
+    recording = Recording(model, image, operators(model))
+    before = recording.nbytes
+    kept = [t for record in recording._records.values() for t in record.values()]
+    assert before == sum(t.nbytes for t in kept) > 100_000
+    recording.at((0, 0), 'layer4.1')  # keeps queries and keys
+    assert recording.nbytes > before
+
+
 def test_a_convolution_has_a_field_alone(detectors, image):
     model = load_model(*detectors['conv'])
     layers = mixers(model)
