@@ -6,7 +6,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 VERSION = {}
-exec((ROOT / 'lesa_mmdet' / 'version.py').read_text(), VERSION)
+exec((ROOT / 'lesa_mmdet' / 'version.py').read_text(encoding='utf-8'), VERSION)
 
 
 class BuildWithConfigs(build_py):

@@ -136,7 +136,7 @@ def examine(name: str, compiled, options: dict) -> dict:
 
 def run_tool(name: str, *args: str) -> str:
     return subprocess.run(
-        [str(TOOLS / name), *args], check=True, capture_output=True, text=True
+        [str(TOOLS / name), *args], check=True, capture_output=True, encoding='utf-8'
     ).stdout
 
 

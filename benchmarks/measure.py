@@ -45,7 +45,7 @@ def machine(device: str) -> dict:
         name = torch.cuda.get_device_name()
     else:
         cpuinfo = Path('/proc/cpuinfo')
-        lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+        lines = cpuinfo.read_text(encoding='utf-8').splitlines() if cpuinfo.is_file() else []
         names = [line.split(':')[1].strip() for line in lines if line.startswith('model name')]
         name = f'{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads'
     load = os.getloadavg()[0]
@@ -63,7 +63,9 @@ def ratios(result: dict, base: dict) -> str:
 def save(path: str | None, about: dict, records: list[dict]) -> None:
     """Write all figures as JSON, if a file is named."""
     if path:
-        Path(path).write_text(json.dumps(dict(machine=about, records=records), indent=1))
+        Path(path).write_text(
+            json.dumps(dict(machine=about, records=records), indent=1), encoding='utf-8'
+        )
 
 
 def check_outputs(json_file: str | None, plot: str | None = None) -> None:

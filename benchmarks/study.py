@@ -153,7 +153,7 @@ def located_ap(evaluator: dict) -> float:
 def where() -> dict:
     """Machine, versions and commit."""
     git = ['git', '-C', str(HERE), 'describe', '--always', '--dirty', '--exclude=*']
-    commit = subprocess.run(git, stdout=subprocess.PIPE, text=True).stdout.strip()
+    commit = subprocess.run(git, stdout=subprocess.PIPE, encoding='utf-8').stdout.strip()
     about = machine('cpu')
     versions = f'Python {platform.python_version()}, torch {about["torch"]}'
     return dict(
@@ -165,7 +165,7 @@ def run_to_file(run: Run, work_dir: Path) -> None:
     """Run in this process, which has been made for it, and write result and log to its folder."""
     end_with_parent()
     folder = run.folder(work_dir)
-    with (folder / 'log.txt').open('a') as log:
+    with (folder / 'log.txt').open('a', encoding='utf-8') as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
         torch.set_num_threads(1)
@@ -184,13 +184,13 @@ def run_apart(run: Run, work_dir: Path) -> dict | None:
         if process.exitcode:
             print(f'{run} failed with exit code {process.exitcode}: see {folder / "log.txt"}')
             return None
-    return json.loads(result.read_text())
+    return json.loads(result.read_text(encoding='utf-8'))
 
 
 def write(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     partial = path.with_name(path.name + '.tmp')
-    partial.write_text(text)
+    partial.write_text(text, encoding='utf-8')
     os.replace(partial, path)
 
 
@@ -202,7 +202,7 @@ def load(path: Path, settings: dict) -> list[dict]:
     """
     if not path.is_file():
         return []
-    stored = json.loads(path.read_text())
+    stored = json.loads(path.read_text(encoding='utf-8'))
     if stored['schedule'] != settings:
         raise UserValueError(
             f'{path} holds results of the schedule {stored["schedule"]}, not of {settings}: they '

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 about = {}
-exec((ROOT / 'lesa_mmdet' / 'version.py').read_text(), about)
+exec((ROOT / 'lesa_mmdet' / 'version.py').read_text(encoding='utf-8'), about)
 
 project = 'lesa_mmdet'
 author = 'the lesa_mmdet contributors'

@@ -67,7 +67,7 @@ def pretrain_env(tmp_path_factory):
         sys.path[:] = path
         pytest.skip(f'mmpretrain is neither installed nor in {PRETRAIN_ROOT}: run make test')
     site = tmp_path_factory.mktemp('site')
-    (site / 'sitecustomize.py').write_text(IMPORT_TORCHVISION)
+    (site / 'sitecustomize.py').write_text(IMPORT_TORCHVISION, encoding='utf-8')
     exec(IMPORT_TORCHVISION, globals())  # torch forgets what is declared when the library goes
     yield dict(PYTHONPATH=os.pathsep.join([str(site), STUBS, str(PRETRAIN_ROOT)]))
     sys.path[:] = path
@@ -96,7 +96,7 @@ def run(tmp_path_factory):
         if is_program and (not env if forked is None else forked):
             output = tmp_path_factory.mktemp('run') / 'output.txt'
             code = run_forked(execute, command, {'PATH': path, **env}, output=output)
-            printed = output.read_text()
+            printed = output.read_text(encoding='utf-8')
         else:
             command = [sys.executable] * is_program + command
             result = subprocess.run(
@@ -105,7 +105,7 @@ def run(tmp_path_factory):
                 env={**os.environ, 'PATH': path, **env},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                text=True,
+                encoding='utf-8',
             )
             code, printed = result.returncode, result.stdout
         assert (code == 0) == succeeds, printed[-5000:]

@@ -76,7 +76,9 @@ def wheel(tmp_path_factory):
 
 def pip(*arguments):
     command = [sys.executable, '-m', 'pip', '--disable-pip-version-check', *map(str, arguments)]
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    result = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding='utf-8'
+    )
     assert result.returncode == 0, result.stdout
 
 
@@ -100,7 +102,7 @@ def test_foreign_project_builds_on_the_installed_wheel(wheel, tmp_path):
         cwd=tmp_path / 'project',
         env={**os.environ, 'PYTHONPATH': str(tmp_path / 'installed')},
         capture_output=True,
-        text=True,
+        encoding='utf-8',
     )
     assert result.returncode == 0, result.stderr[-5000:]
     result = json.loads(result.stdout.splitlines()[-1])
@@ -117,10 +119,14 @@ def test_foreign_project_builds_on_the_installed_wheel(wheel, tmp_path):
 
 
 def test_documentation_shows_the_example_as_it_is():
-    text = (ROOT / 'docs' / 'reuse.md').read_text()
+    text = (ROOT / 'docs' / 'reuse.md').read_text(encoding='utf-8')
     for path in EXAMPLE.glob('configs/*.py'):
-        assert f'```python\n{path.read_text()}```' in text, f'{path} is not in docs/reuse.md'
-    retinanet = (EXAMPLE / 'configs' / 'retinanet_lesa-r50_fpn_1x_coco.py').read_text()
+        assert f'```python\n{path.read_text(encoding="utf-8")}```' in text, (
+            f'{path} is not in docs/reuse.md'
+        )
+    retinanet = (EXAMPLE / 'configs' / 'retinanet_lesa-r50_fpn_1x_coco.py').read_text(
+        encoding='utf-8'
+    )
     assert len(retinanet.splitlines()) == 10
 
 
@@ -150,7 +156,10 @@ except ModuleNotFoundError as error:
     print('ERROR', error)
 """
     out = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', block], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, '-W', 'ignore', '-c', block],
+        cwd=ROOT,
+        capture_output=True,
+        encoding='utf-8',
     )
     said = out.stdout.splitlines()[-1]
     assert said.startswith('ERROR lesa_mmdet needs mmcv with its operators, mmengine and mmdet')
@@ -189,10 +198,10 @@ def test_no_stack_is_required_and_extras_are_of_one_stack_each(wheel):
 
 @pytest.mark.parametrize('stack', ['openmmlab', 'onedl'])
 def test_pinned_requirements_are_within_the_extras(stack):
-    source = (ROOT / 'setup.py').read_text()
+    source = (ROOT / 'setup.py').read_text(encoding='utf-8')
     extras = ast.literal_eval(re.search(r'extras_require=(\{.*?\n    \}),', source, re.S)[1])
     allowed = {(r := Requirement(line)).name: r.specifier for line in extras[stack]}
-    for line in (ROOT / 'requirements' / f'{stack}.txt').read_text().splitlines():
+    for line in (ROOT / 'requirements' / f'{stack}.txt').read_text(encoding='utf-8').splitlines():
         if not line.startswith('#'):
             name, pinned = line.split('==')
             assert allowed[name].contains(pinned)

@@ -63,7 +63,7 @@ def prepare(folder: Path) -> None:
     flags = [*shlex.split(os.environ.get('CPPFLAGS', '')), '-g0']
     os.environ['CPPFLAGS'] = shlex.join(flags)
     header = folder / 'torch_types.hpp'
-    header.write_text(HEADER)
+    header.write_text(HEADER, encoding='utf-8')
     if precompile(header):
         os.environ['CPPFLAGS'] = shlex.join([*flags, '-include', str(header)])
 
@@ -97,7 +97,11 @@ def install(*arguments: str) -> None:
     command += ['--no-build-isolation', *arguments]
     said = []
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace'
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding='utf-8',
+        errors='replace',
     ) as pip:
         for line in pip.stdout:
             said.append(line)
@@ -105,7 +109,7 @@ def install(*arguments: str) -> None:
                 print('  compiled', progress[0], flush=True)
     if pip.returncode:
         log = Path(tempfile.gettempdir(), 'mmcv-build.log')
-        log.write_text(''.join(said))
+        log.write_text(''.join(said), encoding='utf-8')
         print(*said[-40:], sep='')
         sys.exit(f'error: mmcv could not be installed: {COMPILER}; all that pip said: {log}')
 

@@ -48,7 +48,7 @@ def main() -> None:
     rows = [analyze(entry) for entry in choose(list(read_index()), args.configs)]
     if args.write:
         for path, text in render_documents(rows).items():
-            path.write_text(text)
+            path.write_text(text, encoding='utf-8')
             print(f'{path} written')
     else:
         print(json.dumps(rows, indent=2) if args.json else render(rows, ''))
@@ -235,7 +235,7 @@ def render_documents(rows: list[dict]) -> dict[Path, str]:
     }
     texts = {}
     for path, table in tables.items():
-        before, begin, rest = path.read_text().partition(BEGIN)
+        before, begin, rest = path.read_text(encoding='utf-8').partition(BEGIN)
         _, end, after = rest.partition(END)
         if not end:
             raise UserValueError(

@@ -29,7 +29,7 @@ class Records:
         self._done = {}
         folder.mkdir(parents=True, exist_ok=True)
         if not self._path.exists():
-            self._path.write_text(json.dumps(settings) + '\n')
+            self._path.write_text(json.dumps(settings) + '\n', encoding='utf-8')
         content = self._path.read_bytes()
         whole = content[: content.rfind(b'\n') + 1]  # a run was killed while it wrote the rest
         try:
@@ -84,7 +84,7 @@ class Records:
         """
         entry = dict(source=_key(source), stamp=stamp(source), name=name, images=list(images))
         self._done[entry['source']] = entry
-        with self._path.open('a') as file:
+        with self._path.open('a', encoding='utf-8') as file:
             file.write(json.dumps(entry) + '\n')
 
     def write_results(self, categories: Sequence[dict]) -> None:

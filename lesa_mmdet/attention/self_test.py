@@ -184,7 +184,7 @@ def _start_memory(device: torch.device) -> int | None:
         return torch.cuda.memory_allocated(device)
     try:
         ctypes.CDLL(None).malloc_trim(0)  # glibc: give back what earlier steps took
-        Path('/proc/self/clear_refs').write_text('5')  # Linux: the peak starts from now
+        Path('/proc/self/clear_refs').write_bytes(b'5')  # Linux: the peak starts from now
         return _status('VmRSS')
     except (AttributeError, OSError, TypeError):
         return None
@@ -201,5 +201,5 @@ def _peak_memory(device: torch.device, before: int | None) -> float | None:
 
 def _status(name: str) -> int:
     """A number of bytes that Linux tells of this process."""
-    kib = re.search(rf'{name}:\s+(\d+) kB', Path('/proc/self/status').read_text())
+    kib = re.search(rf'{name}:\s+(\d+) kB', Path('/proc/self/status').read_text(encoding='utf-8'))
     return int(kib[1]) * 1024

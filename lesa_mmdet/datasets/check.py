@@ -200,7 +200,7 @@ def _check_annotations(ann_file: Path, need_masks: bool, report: Report) -> list
 
 def _read_annotations(ann_file: Path) -> tuple[list[dict], list[dict], list[dict]]:
     """Images, objects and categories, with the keys that are needed to go on."""
-    content = json.loads(ann_file.read_text())
+    content = json.loads(ann_file.read_text(encoding='utf-8'))
     images, categories = content['images'], content['categories']
     objects = content.get('annotations', [])
     needed = (

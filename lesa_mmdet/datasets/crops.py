@@ -227,7 +227,7 @@ def _claim(out: Path, **options) -> None:
     """Note what is going to be in a folder, unless it is that already."""
     stamp, text = out / STAMP, json.dumps(options, indent=1)
     if stamp.is_file():
-        if stamp.read_text() != text:
+        if stamp.read_text(encoding='utf-8') != text:
             raise UserFileExistsError(
                 f'{out} has crops that were cut in another way, see {stamp}: delete it, or name '
                 'another folder'

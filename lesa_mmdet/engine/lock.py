@@ -33,7 +33,7 @@ def lock(folder: Path) -> None:
     if folder in _held or fcntl is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    file = open(folder / NAME, 'a+')
+    file = open(folder / NAME, 'a+', encoding='utf-8')
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

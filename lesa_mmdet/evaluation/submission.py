@@ -64,7 +64,9 @@ class CocoSubmission(CocoMetric):
         _remove_earlier(self.outfile_prefix)
         super().compute_metrics(results)
         image_ids = sorted(truth['img_id'] for truth, _ in results)
-        Path(f'{self.outfile_prefix}.images.json').write_text(json.dumps(image_ids))
+        Path(f'{self.outfile_prefix}.images.json').write_text(
+            json.dumps(image_ids), encoding='utf-8'
+        )
         pack(self.outfile_prefix, self.ann_file, self.algorithm)
         return {}
 
@@ -249,6 +251,6 @@ def _check_algorithm(algorithm: str) -> str:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding='utf-8'))
     except ValueError as error:
         raise UserValueError(f'{path} is no JSON file, or it is truncated: {error}') from error

@@ -54,7 +54,7 @@ def free_memory(device: torch.device) -> float:
     meminfo = Path('/proc/meminfo')
     free = math.inf
     if meminfo.is_file():
-        lines = dict(line.split(':') for line in meminfo.read_text().splitlines())
+        lines = dict(line.split(':') for line in meminfo.read_text(encoding='utf-8').splitlines())
         free = 1024 * int(lines['MemAvailable'].split()[0])
     if device.type == 'cuda':
         free = min(free, torch.cuda.mem_get_info(device)[0])

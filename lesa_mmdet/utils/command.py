@@ -142,7 +142,7 @@ def _check_options(arguments: Sequence[str]) -> None:
 
 def _end(number: int, frame: Any) -> None:
     """End, and if that takes longer than it may, at once: workers may not answer any more."""
-    faulthandler.dump_traceback_later(GRACE, exit=True, file=open(os.devnull, 'w'))
+    faulthandler.dump_traceback_later(GRACE, exit=True, file=open(os.devnull, 'wb'))
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     sys.exit(128 + number)

@@ -44,7 +44,7 @@ def read_scalars(work_dir: Path) -> list[dict]:
 
 def _read_lines(log: Path) -> Iterator[dict]:
     """The entries of a file; a line that a killed run has not finished is said and skipped."""
-    for number, line in enumerate(log.read_text().splitlines(), start=1):
+    for number, line in enumerate(log.read_text(encoding='utf-8').splitlines(), start=1):
         try:
             yield json.loads(line)
         except ValueError:

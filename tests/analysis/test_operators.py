@@ -82,7 +82,8 @@ def test_missing_files(detector, checkpoint, tmp_path):
 def test_missing_mmpretrain(run, tmp_path):
     dumped = tmp_path / 'dumped.py'  # as training leaves it, without a base
     dumped.write_text(
-        "custom_imports = dict(imports=['lesa_mmdet', 'lesa_mmdet.models.classifiers'])"
+        "custom_imports = dict(imports=['lesa_mmdet', 'lesa_mmdet.models.classifiers'])",
+        encoding='utf-8',
     )
     out = run(sys.executable, '-c', LOAD_WITHOUT_MMPRETRAIN, CLASSIFIER, dumped)
     if 'mmpretrain is installed' in out:

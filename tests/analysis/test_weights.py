@@ -189,7 +189,7 @@ def test_tool_measures_a_detector(detector, checkpoint, data_options, run, tmp_p
         *('--json', tmp_path / 'weights.json', '--plot', tmp_path / 'weights.png'),
         *('--cfg-options', *data),
     )
-    result = json.loads((tmp_path / 'weights.json').read_text())
+    result = json.loads((tmp_path / 'weights.json').read_text(encoding='utf-8'))
     assert result['num_images'] == 3 and 'mean over 3 images' in out
     assert list(result['shares'])[::4] == ['layer3.1', 'layer3.5', 'mean']
     for name, share in result['shares'].items():
@@ -221,7 +221,7 @@ def test_tool_measures_a_classifier(pretrain_env, tool, tmp_path, monkeypatch, c
     arguments += [f'test_dataloader.dataset.datasets.{i}.data_root={tmp_path}' for i in range(2)]
     monkeypatch.setattr(sys, 'argv', ['term_weights.py', *map(str, arguments)])
     tool.main()
-    result = json.loads((tmp_path / 'weights.json').read_text())
+    result = json.loads((tmp_path / 'weights.json').read_text(encoding='utf-8'))
     assert result['num_images'] == 40  # 20 of each data set
     for share in result['shares'].values():
         assert 0.001 < share['unary'] < 0.5  # of 36 places

@@ -50,7 +50,7 @@ def video(tmp_path):
 
 
 def results(out):
-    return json.loads((out / 'predictions.json').read_text())
+    return json.loads((out / 'predictions.json').read_text(encoding='utf-8'))
 
 
 def test_predictions_are_the_detectors(detector, folder, tmp_path):
@@ -140,7 +140,7 @@ def test_results_of_two_models_are_not_mixed(detector, folder, tmp_path):
         infer([folder], *other, out)
     with pytest.raises(ValueError, match='results of another score_thr: name another folder'):
         infer([folder], *detector, out, score_thr=0.5)
-    (out / 'records.jsonl').write_text('{\n')
+    (out / 'records.jsonl').write_text('{\n', encoding='utf-8')
     with pytest.raises(ValueError, match='records.jsonl is broken'):
         infer([folder], *detector, out)
 
@@ -174,7 +174,7 @@ def test_a_video_is_drawn_and_every_frame_has_results(detector, video, tmp_path)
 def test_what_cannot_be_read_is_named_and_the_rest_is_done(
     detector, folder, video, tmp_path, monkeypatch, capsys
 ):
-    (folder / 'a.jpg').write_text('no image')
+    (folder / 'a.jpg').write_text('no image', encoding='utf-8')
     video.write_bytes(b'no video')
     arguments = (folder, video, *detector, '--out-dir', tmp_path / 'out', '--device', 'cpu')
     with pytest.raises(SystemExit) as stopped:
@@ -224,5 +224,5 @@ def test_a_classifier_names_its_best_classes(folder, tmp_path, pretrain_env):
     assert first['category_id'] == expected['pred_label'] and len(rest) == 4
     assert first['score'] == pytest.approx(expected['pred_score'], rel=1e-4)
     assert (read_image(out / 'vis' / 'b.png') != read_image(folder / 'b.png')).any()
-    categories = json.loads((out / 'images.json').read_text())['categories']
+    categories = json.loads((out / 'images.json').read_text(encoding='utf-8'))['categories']
     assert len(categories) == 1000 and categories[0]['id'] == 0

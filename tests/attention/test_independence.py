@@ -36,7 +36,7 @@ def test_loads_and_computes_where_only_torch_can_be_imported():
     result = subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', PROGRAM, ROOT / 'lesa_mmdet' / 'attention'],
         capture_output=True,
-        text=True,
+        encoding='utf-8',
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == ['computed']

@@ -78,7 +78,8 @@ def test_tool_says_so_with_its_exit_code(run, tmp_path):
         "ours = attend.BACKENDS['chunked']\n"
         "attend.BACKENDS['chunked'] = lambda *inputs: 1.01 * ours(*inputs)\n"
         "sys.argv = ['check_env.py', '--self-test']\n"
-        f"runpy.run_path({str(ROOT / 'tools' / 'check_env.py')!r}, run_name='__main__')\n"
+        f"runpy.run_path({str(ROOT / 'tools' / 'check_env.py')!r}, run_name='__main__')\n",
+        encoding='utf-8',
     )
     out = run(broken, succeeds=False, TRITON_INTERPRET='0', PYTHONPATH=str(ROOT))
     assert 'WRONG' in out and 'a backend does not compute what the definition says' in out

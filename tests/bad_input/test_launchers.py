@@ -32,7 +32,7 @@ def launch(tmp_path):
     for name in ('python', 'srun'):
         program = tmp_path / 'bin' / name
         program.parent.mkdir(exist_ok=True)
-        program.write_text(NOTING_PYTHON)
+        program.write_text(NOTING_PYTHON, encoding='utf-8')
         program.chmod(0o755)
     note = tmp_path / 'note.json'
 
@@ -44,10 +44,10 @@ def launch(tmp_path):
             env={**os.environ, 'PATH': path, 'NOTE': str(note), **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding='utf-8',
         )
         out, _ = process.communicate()
-        started = json.loads(note.read_text()) if note.exists() else None
+        started = json.loads(note.read_text(encoding='utf-8')) if note.exists() else None
         return process, out, started
 
     return call

@@ -41,7 +41,7 @@ def pretend(tmp_path):
     def write(version, venv=''):
         python = tmp_path / 'some pythons' / f'python{version}'
         python.parent.mkdir(exist_ok=True)
-        python.write_text(PRETENDED_PYTHON.format(version=version, venv=venv))
+        python.write_text(PRETENDED_PYTHON.format(version=version, venv=venv), encoding='utf-8')
         python.chmod(0o755)
         return python
 
@@ -64,7 +64,7 @@ def make(checkout):
             env={**clean, **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding='utf-8',
         )
         return result.returncode, result.stdout
 
@@ -189,7 +189,7 @@ def test_given_environment_is_used_as_it_is(make, checkout, pretend, tmp_path):
 def test_demo_needs_nothing_of_the_tests(run, tmp_path):
     """In an environment of one's own: pytest, ruff, hypothesis and onnx may be missing."""
     for name in ('pytest', 'ruff', 'hypothesis', 'onnx', 'onnxscript', 'xdist'):
-        (tmp_path / f'{name}.py').write_text(f'raise ImportError("no {name}")')
+        (tmp_path / f'{name}.py').write_text(f'raise ImportError("no {name}")', encoding='utf-8')
     out = run('make', 'setup', f'VENV={sys.prefix}', PYTHONPATH=str(tmp_path))
     assert 'has all that is needed' in out
     out = run('tools/check_env.py', '--tests', succeeds=False, PYTHONPATH=str(tmp_path))

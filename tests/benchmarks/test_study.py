@@ -106,7 +106,9 @@ def test_results_of_another_schedule_are_refused(tmp_path):
 def test_result_that_a_killed_study_did_not_take_is_not_run_again(tmp_path):
     run = study.Run('shapes', 'lesa', 0)
     run.folder(tmp_path).mkdir()
-    (run.folder(tmp_path) / 'result.json').write_text(json.dumps(result('lesa', 0, 0.2)))
+    (run.folder(tmp_path) / 'result.json').write_text(
+        json.dumps(result('lesa', 0, 0.2)), encoding='utf-8'
+    )
     assert study.run_apart(run, tmp_path) == result('lesa', 0, 0.2)
 
 
@@ -130,7 +132,8 @@ def test_killed_run_goes_on(tmp_path, monkeypatch):
         f"_base_ = ['{study.CONFIG}']\n"
         'data = dict(num_train=8, num_val=4)\n'
         'max_epochs = 2\n'
-        'train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)\n'
+        'train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)\n',
+        encoding='utf-8',
     )
     monkeypatch.setattr(study, 'CONFIG', config)
     run = study.Run('keyed', 'lesa', 0)
@@ -139,12 +142,14 @@ def test_killed_run_goes_on(tmp_path, monkeypatch):
     assert 0 <= whole['box_ap'] <= 1 and 0.5 < whole['unary'] < 1 and whole['mib'] > 10
 
     (folder / 'epoch_2.pth').unlink()
-    (folder / 'last_checkpoint').write_text(str(folder / 'epoch_1.pth'))
+    (folder / 'last_checkpoint').write_text(str(folder / 'epoch_1.pth'), encoding='utf-8')
     resumed = study.train(run, tmp_path / 'whole')
     for key in ('box_ap', 'mask_ap', 'unary', 'parameters'):
         assert resumed[key] == whole[key]
 
 
 def test_documentation_shows_the_stored_figures():
-    stored = json.loads(Path(study.RESULTS).read_text())
-    assert study_report.tables(stored['runs']) in (ROOT / 'docs' / 'study.md').read_text()
+    stored = json.loads(Path(study.RESULTS).read_text(encoding='utf-8'))
+    assert study_report.tables(stored['runs']) in (ROOT / 'docs' / 'study.md').read_text(
+        encoding='utf-8'
+    )

@@ -113,7 +113,7 @@ def test_refused_in_a_fresh_process(tmp_path):
     marker = tmp_path / 'executed'
     path = save(Calls(os.system, f'touch {marker}'), tmp_path / 'evil.pth')
     code = f'import lesa_mmdet.checkpoints.files as files; files.read_checkpoint({path!r})'
-    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, encoding='utf-8')
     assert result.returncode != 0 and 'it asks for posix.system' in result.stderr
     assert not marker.exists()
 
@@ -158,7 +158,7 @@ def truncated(path):
     'write',
     [
         truncated,
-        lambda path: path.write_text('<html>Not found</html>'),
+        lambda path: path.write_text('<html>Not found</html>', encoding='utf-8'),
         lambda path: path.write_bytes(b''),
         lambda path: path.write_bytes(pickle.dumps({'weight': [0.0]})),
     ],

@@ -43,7 +43,7 @@ def test_refused_or_harmless(tmp_path):
         [sys.executable, ROOT / 'tests' / 'helpers' / 'read_in_children.py', files],
         cwd=here,
         capture_output=True,
-        text=True,
+        encoding='utf-8',
     )
     assert result.returncode == 0, result.stderr[-3000:]
     outcomes = json.loads(result.stdout.splitlines()[-1])  # what mmdet is made of may print, too

@@ -23,7 +23,7 @@ def two_images(coco_root, tmp_path_factory):
         'annotations': coco.loadAnns(coco.getAnnIds(IMAGE_IDS)),
         'categories': coco.dataset['categories'],
     }
-    (root / 'two_images.json').write_text(json.dumps(part))
+    (root / 'two_images.json').write_text(json.dumps(part), encoding='utf-8')
     (root / 'maps').mkdir()
     for image in part['images']:
         name = image['file_name'].replace('.jpg', '.png')

@@ -64,9 +64,9 @@ def test_missing_checkpoint_of_self_attention(tmp_path):
     'base', ['./missing.py', ['mmdet::_base_/default_runtime.py', 'mmdet::_base_/missing.py']]
 )
 def test_missing_base(base, monkeypatch, tmp_path):
-    (tmp_path / 'middle.py').write_text(f'_base_ = {base!r}\n')
+    (tmp_path / 'middle.py').write_text(f'_base_ = {base!r}\n', encoding='utf-8')
     config = tmp_path / 'config.py'
-    config.write_text("_base_ = './middle.py'\n")
+    config.write_text("_base_ = './middle.py'\n", encoding='utf-8')
     monkeypatch.setattr(sys, 'argv', ['train.py', str(config)])
     with pytest.raises(
         SystemExit,

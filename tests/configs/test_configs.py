@@ -139,7 +139,7 @@ def test_recipe_is_the_released_one(name):
 def test_other_detectors_are_mmdets_but_for_the_backbone(name, tmp_path):
     cfg = load(name).to_dict()
     base = tmp_path / 'base.py'
-    base.write_text(f'_base_ = {OTHERS[name]!r}')
+    base.write_text(f'_base_ = {OTHERS[name]!r}', encoding='utf-8')
     theirs = Config.fromfile(base).to_dict()
     backbone = cfg['model']['backbone']
     assert backbone['type'] == 'LESA_ResNet'

@@ -35,7 +35,9 @@ every_swin = pytest.mark.parametrize('name', SWINS)
 def theirs(tmp_path_factory):
     """mmdet's own config of Swin."""
     path = tmp_path_factory.mktemp('theirs') / 'base.py'
-    path.write_text("_base_ = 'mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco.py'")
+    path.write_text(
+        "_base_ = 'mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco.py'", encoding='utf-8'
+    )
     return Config.fromfile(path)
 
 
@@ -106,7 +108,7 @@ def test_all_but_norms_decays(name):
 @pytest.mark.parametrize('name', [name for name in SWINS if 'cascade' in name])
 def test_box_heads_of_cascade_are_those_of_convnext(name, tmp_path):
     path = 'convnext/cascade-mask-rcnn_convnext-t-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_coco'
-    (tmp_path / 'base.py').write_text(f"_base_ = 'mmdet::{path}.py'")
+    (tmp_path / 'base.py').write_text(f"_base_ = 'mmdet::{path}.py'", encoding='utf-8')
     expected = Config.fromfile(tmp_path / 'base.py', import_custom_modules=False)
     # But for what mmdet 3 does otherwise than theirs: tests/models/test_roi_heads.py.
     expected.model.roi_head.type = 'LESA_CascadeRoIHead'

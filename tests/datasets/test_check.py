@@ -80,7 +80,11 @@ def turn(path):
     [
         ('train', Path.unlink, Problem.IMAGE_MISSING),
         ('train', truncate, Problem.IMAGE_UNREADABLE),
-        ('train', lambda path: path.write_text('<html>'), Problem.IMAGE_UNREADABLE),
+        (
+            'train',
+            lambda path: path.write_text('<html>', encoding='utf-8'),
+            Problem.IMAGE_UNREADABLE,
+        ),
         ('train', lambda path: path.write_bytes(b''), Problem.IMAGE_UNREADABLE),
         ('train', turn, Problem.IMAGE_SIZE),
         ('stuffthingmaps/train', truncate, Problem.MAP_UNREADABLE),

@@ -51,7 +51,7 @@ def log(monkeypatch):
         lambda path: path.unlink(),
         lambda path: path.write_bytes(path.read_bytes()[:-20]),
         lambda path: path.write_bytes(b''),
-        lambda path: path.write_text('<html>'),
+        lambda path: path.write_text('<html>', encoding='utf-8'),
     ],
 )
 def test_unreadable_image_is_named_or_skipped(damage, data, log):

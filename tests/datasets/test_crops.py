@@ -34,7 +34,9 @@ def cut(root, out, **options):
 
 
 def read(root, split='train'):
-    return json.loads((root / 'annotations' / f'instances_{split}.json').read_text())
+    return json.loads(
+        (root / 'annotations' / f'instances_{split}.json').read_text(encoding='utf-8')
+    )
 
 
 def files(folder):
@@ -243,7 +245,9 @@ class TestBadInput:
                 'no image folder .*val for .*instances_val.json: name it with --split',
             ),
             (
-                lambda root: (root / 'annotations' / 'instances_val.json').write_text('[]'),
+                lambda root: (root / 'annotations' / 'instances_val.json').write_text(
+                    '[]', encoding='utf-8'
+                ),
                 ValueError,
                 'instances_val.json is no annotation file of COCO .*tools/check_dataset.py',
             ),
@@ -253,7 +257,9 @@ class TestBadInput:
                 'image .*jpg is missing: tools/check_dataset.py',
             ),
             (
-                lambda root: next((root / 'train').iterdir()).write_text('<html>'),
+                lambda root: next((root / 'train').iterdir()).write_text(
+                    '<html>', encoding='utf-8'
+                ),
                 ValueError,
                 'jpg is no image, or its data is damaged: tools/check_dataset.py',
             ),

@@ -73,7 +73,9 @@ def train(tmp_path):
 
 def objects_of(place, index=0):
     """Number of objects of an image as they were generated."""
-    content = json.loads((place / 'data' / 'annotations' / 'train.json').read_text())
+    content = json.loads(
+        (place / 'data' / 'annotations' / 'train.json').read_text(encoding='utf-8')
+    )
     image = content['images'][index]
     return sum(entry['image_id'] == image['id'] for entry in content['annotations'])
 
@@ -169,7 +171,7 @@ def test_empty_mask_is_learnt(train):
 
 def test_one_box_of_corners_is_learnt_wrong(train):
     place, run = train
-    content = json.loads((place.data() / ANN_FILE).read_text())
+    content = json.loads((place.data() / ANN_FILE).read_text(encoding='utf-8'))
     x, y, w, h = content['annotations'][0]['bbox']
     error, watch = run(first(bbox=[x, y, x + w, y + h]))
     right = watch.images['shapes_000000.jpg']['boxes'][0]
@@ -240,7 +242,7 @@ def test_unreadable_image_stops_unless_skipped(problem, damage, train):
 
 def test_image_of_another_size(train):
     place, run = train
-    content = json.loads((place.data() / ANN_FILE).read_text())
+    content = json.loads((place.data() / ANN_FILE).read_text(encoding='utf-8'))
     x, y, w, h = content['annotations'][0]['bbox']
     image = place / 'data' / 'train' / 'shapes_000000.jpg'
     error, watch = run(files=lambda root: Image.new('RGB', (128, 128)).save(image))
@@ -301,5 +303,5 @@ def test_maps(problem, damage, train):
 
 
 def test_every_problem_is_tested():
-    text = (ROOT / 'tests' / 'datasets' / 'test_problems.py').read_text()
+    text = (ROOT / 'tests' / 'datasets' / 'test_problems.py').read_text(encoding='utf-8')
     assert [p.name for p in Problem if f'Problem.{p.name}' not in text] == []

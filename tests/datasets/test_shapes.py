@@ -234,9 +234,9 @@ def test_other_arguments_rebuild_and_spare_unrelated_files(tmp_path, change):
     shapes.generate(tmp_path, **SMALL)
     unrelated = [tmp_path / 'notes.txt', tmp_path / 'train' / 'mine.jpg']
     for path in unrelated:
-        path.write_text('keep')
+        path.write_text('keep', encoding='utf-8')
     shapes.generate(tmp_path, **{**SMALL, **change})
-    assert [path.read_text() for path in unrelated] == ['keep', 'keep']
+    assert [path.read_text(encoding='utf-8') for path in unrelated] == ['keep', 'keep']
     for path in unrelated:
         path.unlink()
     fresh = shapes.generate(

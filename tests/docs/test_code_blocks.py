@@ -90,7 +90,7 @@ def read_config(code, monkeypatch):
     folder = next(ROOT.glob(f'configs/*/{base[1]}')).parent if base else ROOT
     path = folder / 'config_in_documentation.py'
     monkeypatch.chdir(ROOT)
-    path.write_text(str(code))
+    path.write_text(str(code), encoding='utf-8')
     try:
         assert Config.fromfile(path).model.backbone.type.startswith('LESA_')
     finally:
@@ -115,7 +115,9 @@ def test_commands_name_tools_and_options_that_exist(page, code):
                 assert declared, f'{command[1]} has no {option}: {line}'
         target = re.match(r'make (\w+)', line.strip())
         if target:
-            assert re.search(rf'^{target[1]}:', (ROOT / 'Makefile').read_text(), re.M), line
+            assert re.search(
+                rf'^{target[1]}:', (ROOT / 'Makefile').read_text(encoding='utf-8'), re.M
+            ), line
 
 
 def options_source(tool):
@@ -126,7 +128,7 @@ def options_source(tool):
         sources += [find_tool(f'{name}.py')]
     elif tool.endswith('.sh') or name == 'build_mmcv':  # what it is given, it gives to pip
         return None
-    text = '\n'.join(source.read_text() for source in sources)
+    text = '\n'.join(source.read_text(encoding='utf-8') for source in sources)
     shared = [add for add in DECLARE_OPTIONS if f'{add.__name__}(' in text]
     return '\n'.join([text, *map(inspect.getsource, shared)])
 
@@ -139,7 +141,7 @@ def test_commands_are_shell(page, code):
 
 @pytest.mark.parametrize('page', sorted(PAGES), ids=lambda page: page.name)
 def test_links_lead_to_files(page):
-    text = re.sub(r'```.*?```', '', page.read_text(), flags=re.S)
+    text = re.sub(r'```.*?```', '', page.read_text(encoding='utf-8'), flags=re.S)
     for target in re.findall(r'\]\(([^)\s]+)\)', text):
         if '://' not in target:
             assert (page.parent / target.split('#')[0]).exists(), f'{page.name}: {target}'

@@ -38,12 +38,16 @@ def sections_pictures_and_links(text):
 @pytest.mark.parametrize('part', [commands, tables, sections_pictures_and_links])
 @pytest.mark.parametrize(('english', 'chinese'), PAIRS)
 def test_both_have_the_same(part, english, chinese):
-    assert part((ROOT / english).read_text()) == part((ROOT / chinese).read_text())
+    assert part((ROOT / english).read_text(encoding='utf-8')) == part(
+        (ROOT / chinese).read_text(encoding='utf-8')
+    )
 
 
 def test_the_configs_table_is_word_for_word():
     tables = [
-        re.search(r'<!-- written by.*?<!-- end', (ROOT / name).read_text(), flags=re.S)[0]
+        re.search(
+            r'<!-- written by.*?<!-- end', (ROOT / name).read_text(encoding='utf-8'), flags=re.S
+        )[0]
         for name in PAIRS[0]
     ]
     assert tables[0] == tables[1]

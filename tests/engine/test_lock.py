@@ -24,7 +24,7 @@ def other(tmp_path):
         [sys.executable, '-W', 'ignore', '-c', HOLD, tmp_path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
+        encoding='utf-8',
     )
     assert 'locked\n' in process.stdout  # what mmdet is made of may print before
     yield process
@@ -35,11 +35,13 @@ def other(tmp_path):
 def test_of_another_process_and_stale(other, tmp_path):
     with pytest.raises(ValueError, match=f'{re.escape(str(tmp_path))} is in use.*{other.pid} on'):
         lock(tmp_path)
-    assert (tmp_path / NAME).read_text(), 'who has it stays there for the next to ask'
+    assert (tmp_path / NAME).read_text(encoding='utf-8'), (
+        'who has it stays there for the next to ask'
+    )
     other.send_signal(signal.SIGKILL)
     other.wait()
     lock(tmp_path)
-    assert f'"pid": {os.getpid()}' in (tmp_path / NAME).read_text()
+    assert f'"pid": {os.getpid()}' in (tmp_path / NAME).read_text(encoding='utf-8')
     release(tmp_path)
 
 

@@ -26,7 +26,9 @@ def ann_file(tmp_path):
     path = tmp_path / 'annotations' / 'image_info_test-dev2017.json'
     path.parent.mkdir()
     categories = [{'id': 1, 'name': 'person'}, {'id': 90, 'name': 'toothbrush'}]
-    path.write_text(json.dumps({'info': {}, 'images': IMAGES, 'categories': categories}))
+    path.write_text(
+        json.dumps({'info': {}, 'images': IMAGES, 'categories': categories}), encoding='utf-8'
+    )
     return path
 
 
@@ -53,9 +55,9 @@ def results(tmp_path):
         found = [result for image in IMAGES for result in detect(image)]
         change(found)
         for task in tasks:
-            (tmp_path / f'results.{task}.json').write_text(json.dumps(found))
+            (tmp_path / f'results.{task}.json').write_text(json.dumps(found), encoding='utf-8')
         if tested is not None:
-            (tmp_path / 'results.images.json').write_text(json.dumps(tested))
+            (tmp_path / 'results.images.json').write_text(json.dumps(tested), encoding='utf-8')
         return str(tmp_path / 'results')
 
     return write
@@ -139,7 +141,7 @@ def test_unreadable_files_and_names(results, ann_file, tmp_path):
     with pytest.raises(ValueError, match="algorithm is 'a/b'"):
         pack(results(), str(ann_file), 'a/b')
     path = tmp_path / 'results.segm.json'
-    path.write_text(path.read_text()[:-5])
+    path.write_text(path.read_text(encoding='utf-8')[:-5], encoding='utf-8')
     with pytest.raises(ValueError, match=r'segm\.json is no JSON file, or it is truncated'):
         pack(str(tmp_path / 'results'), str(ann_file), 'lesa')
 

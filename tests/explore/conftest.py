@@ -73,7 +73,7 @@ def served(request, tmp_path_factory):
 def url(served, tmp_path_factory):
     """Address of a running ``tools/explore.py``."""
     site = tmp_path_factory.mktemp('site')
-    (site / 'sitecustomize.py').write_text(GUARD)
+    (site / 'sitecustomize.py').write_text(GUARD, encoding='utf-8')
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
@@ -82,7 +82,7 @@ def url(served, tmp_path_factory):
     ]
     command = ('tools/explore.py', str(served.folder / 'images'), *models, '--port', str(port))
     path = os.pathsep.join((str(site), str(ROOT), os.environ.get('PYTHONPATH', '')))
-    log = (served.folder / 'log.txt').open('w')
+    log = (served.folder / 'log.txt').open('w', encoding='utf-8')
     server = subprocess.Popen(
         [sys.executable, '-W', 'ignore', *command, '--device', 'cpu'],
         cwd=ROOT,
@@ -98,7 +98,7 @@ def url(served, tmp_path_factory):
         time.sleep(0.2)
     else:
         server.kill()
-        pytest.fail((served.folder / 'log.txt').read_text()[-3000:])
+        pytest.fail((served.folder / 'log.txt').read_text(encoding='utf-8')[-3000:])
     yield address
     server.terminate()
     server.wait()

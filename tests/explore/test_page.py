@@ -97,7 +97,7 @@ def test_the_page_shows_detections_maps_layers_and_uploads(visit, explorer, serv
 def test_what_is_no_image_or_too_large_is_refused(visit, tmp_path):
     page = visit()
     before = shown(page, 'picture-0')
-    (tmp_path / 'text.png').write_text('no image')
+    (tmp_path / 'text.png').write_text('no image', encoding='utf-8')
     cv2.imwrite(str(tmp_path / 'huge.png'), np.zeros((6400, 6400), np.uint8))
     for name, message in (
         ('text.png', 'the file is no image of BMP, JPEG, PNG, WEBP, or broken'),
@@ -150,4 +150,4 @@ def test_no_other_file_is_served_and_nobody_else_is_asked(url, served):
         with urllib.request.urlopen(f'{url}/gradio_api/queue/data?session_hash={session}') as said:
             finished = [line for line in said.read().decode().splitlines() if 'completed' in line]
         assert '"success":false' in finished[0], finished
-    assert not served.asked.exists(), served.asked.read_text()
+    assert not served.asked.exists(), served.asked.read_text(encoding='utf-8')

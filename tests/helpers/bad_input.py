@@ -48,7 +48,7 @@ class Place:
         """A file with some text."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding='utf-8')
         return path
 
     def data(self, change: Callable[[dict], Any] | None = None, split: str = 'train') -> Path:
@@ -60,9 +60,9 @@ class Place:
                 shutil.copy(root / 'annotations' / f'{name}.json', target)
         if change:
             path = root / 'annotations' / f'instances_{split}.json'
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding='utf-8'))
             change(content)
-            path.write_text(json.dumps(content))
+            path.write_text(json.dumps(content), encoding='utf-8')
         return root
 
     def config(self, change: Callable[[Config], Any] | None = None) -> Path:
@@ -142,7 +142,9 @@ def run_case(name: str, folder: Path) -> tuple[str, str]:
     output = folder / 'output.txt'
     (folder / 'place').mkdir()
     code = run_forked(_run, name, folder / 'place', output=output, timeout=TIMEOUT)
-    return judge(find_cases()[name], code, output.read_text()), output.read_text()
+    return judge(find_cases()[name], code, output.read_text(encoding='utf-8')), output.read_text(
+        encoding='utf-8'
+    )
 
 
 def judge(case: Case, code: int | None, printed: str) -> str:

@@ -61,7 +61,7 @@ def execute(command: Sequence[str], env: Mapping[str, str] = {}) -> None:
     sys.path += map(str, folders)
     for site in (folder / 'sitecustomize.py' for folder in folders):
         if site.is_file():
-            exec(site.read_text(), globals())  # what it makes stays
+            exec(site.read_text(encoding='utf-8'), globals())  # what it makes stays
     sys.argv = list(command)
     sys.path.insert(0, str((ROOT / command[0]).parent))
     runpy.run_path(str(ROOT / command[0]), run_name='__main__')
@@ -88,11 +88,13 @@ def _run(function: Callable, args: tuple, output: Path, environ: dict[str, str])
     torch.set_num_threads(1)  # pools of threads do not survive a fork
     os.environ.clear()
     os.environ.update(environ)
-    with output.open('w') as file:
+    with output.open('w', encoding='utf-8') as file:
         for number in (1, 2):
             os.dup2(file.fileno(), number)
     # Line by line, as in a terminal: what is printed last comes last.
-    sys.stdout, sys.stderr = (open(number, 'w', 1, closefd=False) for number in (1, 2))
+    sys.stdout, sys.stderr = (
+        open(number, 'w', 1, encoding='utf-8', closefd=False) for number in (1, 2)
+    )
     code = 0
     try:
         function(*args)

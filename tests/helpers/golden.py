@@ -25,7 +25,7 @@ class GoldenCase:
 
     def __init__(self, name):
         self.name = name
-        self.info = json.loads((GOLDEN_DIR / f'{name}.json').read_text())
+        self.info = json.loads((GOLDEN_DIR / f'{name}.json').read_text(encoding='utf-8'))
         self.arrays = np.load(GOLDEN_DIR / f'{name}.npz')
         spec = importlib.util.spec_from_file_location('fill', GOLDEN_DIR / 'official_fill.py')
         self.fill = importlib.util.module_from_spec(spec)

@@ -45,7 +45,10 @@ def read_batch(files: list) -> dict:
     child = os.fork()
     if not child:
         os.close(source)
-        limit = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
+        limit = (
+            int(Path('/proc/self/statm').read_text(encoding='utf-8').split()[0])
+            * resource.getpagesize()
+        )
         resource.setrlimit(resource.RLIMIT_AS, (limit + SPARE_MEMORY,) * 2)
         sys.addaudithook(lambda event, args: os._exit(99) if event.startswith(EXECUTES) else None)
         for file in files:

@@ -21,8 +21,8 @@ def editable_copy(source, folder):
 
     def edit(change, split='train'):
         file = root / 'annotations' / f'instances_{split}.json'
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding='utf-8'))
         change(content)
-        file.write_text(json.dumps(content))
+        file.write_text(json.dumps(content), encoding='utf-8')
 
     return root, edit

@@ -14,7 +14,7 @@ from helpers.forked import execute_in_session, start_forked
 
 def start(*command, output):
     """Start a tool of the repository in a session of its own, which prints to a file."""
-    output.write_text('')
+    output.write_text('', encoding='utf-8')
     return start_forked(execute_in_session, list(map(str, command)), output=output)
 
 

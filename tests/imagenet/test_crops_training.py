@@ -35,7 +35,7 @@ def train(run, root, work_dir, **options):
     options += [f'{loader}.data_root={root}' for loader in LOADERS]
     command = ('tools/train.py', path_of('lesa-resnet50'), '--work-dir', work_dir)
     out = run(*command, '--cfg-options', *options)
-    log = next(work_dir.glob('*/vis_data/scalars.json')).read_text()
+    log = next(work_dir.glob('*/vis_data/scalars.json')).read_text(encoding='utf-8')
     entries = [entry for entry in map(json.loads, log.splitlines()) if 'loss' not in entry]
     assert len(re.findall('Saving checkpoint', out)) == len(entries)
     return [[entry[f'{split}/accuracy/top1'] for entry in entries] for split in ('train', 'val')]

@@ -33,12 +33,12 @@ def test_all_is_there(images):
 
 
 def test_own_images_as_documented(images, tmp_path):
-    document = (ROOT / 'docs' / 'pretraining.md').read_text()
+    document = (ROOT / 'docs' / 'pretraining.md').read_text(encoding='utf-8')
     text = document.rpartition('```python\n')[2].partition('```')[0]
     for written, here in (('./', f'{CONFIG.parent}/'), ('data/own', images), ('=20', '=3')):
         assert text.count(written) == 1
         text = text.replace(written, str(here))
-    (tmp_path / 'own.py').write_text(text)
+    (tmp_path / 'own.py').write_text(text, encoding='utf-8')
     cfg = Config.fromfile(tmp_path / 'own.py')
     for tool in ('train', 'test'):
         preflight.check_files(cfg, tool)
@@ -92,7 +92,7 @@ def test_a_list_of_images_instead_of_folders(images):
     """The other layout of mmpretrain's ImageNet."""
     shutil.rmtree(images / 'train' / 'red')
     (images / 'meta').mkdir()
-    (images / 'meta' / 'train.txt').write_text('green/0.png 1\n')
+    (images / 'meta' / 'train.txt').write_text('green/0.png 1\n', encoding='utf-8')
     preflight.check_files(load_for(images), 'train')
 
 

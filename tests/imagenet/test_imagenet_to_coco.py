@@ -56,7 +56,7 @@ def test_train_resume_and_test(small_config, run, tmp_path):
 
     checkpoint = whole / f'epoch_{EPOCHS}.pth'
     run('tools/test.py', config, checkpoint, '--work-dir', tmp_path / 'test')
-    tested = json.loads(next((tmp_path / 'test').glob('*/*.json')).read_text())
+    tested = json.loads(next((tmp_path / 'test').glob('*/*.json')).read_text(encoding='utf-8'))
     trained = [entry for entry in read_scalars(whole) if 'accuracy/top1' in entry][-1]
     assert tested['accuracy/top1'] == trained['accuracy/top1']
 
@@ -95,7 +95,8 @@ def test_from_imagenet_to_a_detector(name, small_config, run, tmp_path):
     config = tmp_path / 'detector.py'
     config.write_text(
         f'_base_ = {str(DETECTOR)!r}\n'
-        f'model = dict(backbone=dict(init_cfg=dict(_delete_=True, **{init_cfg!r})))\n'
+        f'model = dict(backbone=dict(init_cfg=dict(_delete_=True, **{init_cfg!r})))\n',
+        encoding='utf-8',
     )
     compare(config, checkpoint, fresh_tables=not name.endswith('-decomposed'))
 

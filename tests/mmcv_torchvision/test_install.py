@@ -31,7 +31,7 @@ def import_operators(tmp_path, **modules):
     result = subprocess.run(
         [sys.executable, '-c', f'{path}; import mmcv._ext as ext; print(sorted(ext.__dict__))'],
         capture_output=True,
-        text=True,
+        encoding='utf-8',
         cwd=tmp_path,
     )
     return result.returncode, result.stdout or result.stderr.splitlines()[-1]

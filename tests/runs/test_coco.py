@@ -21,7 +21,7 @@ SIZE = (192, 192)
 def config(coco_root, tmp_path):
     """LESA Mask R-CNN at an eighth of the width, on four real images, for training and test."""
     annotations = json.loads(
-        (coco_root / 'annotations' / 'instances_val2017_mini.json').read_text()
+        (coco_root / 'annotations' / 'instances_val2017_mini.json').read_text(encoding='utf-8')
     )
     large = [a for a in annotations['annotations'] if a['area'] > 96**2]
     count = Counter(annotation['image_id'] for annotation in large)
@@ -30,7 +30,7 @@ def config(coco_root, tmp_path):
     for key, of in (('images', 'id'), ('annotations', 'image_id')):
         annotations[key] = [entry for entry in annotations[key] if entry[of] in image_ids]
     ann_file = tmp_path / 'four_images.json'
-    ann_file.write_text(json.dumps(annotations))
+    ann_file.write_text(json.dumps(annotations), encoding='utf-8')
     text = f"""
 _base_ = '{ROOT / CONFIG}'
 
@@ -78,12 +78,12 @@ default_hooks = dict(logger=dict(interval=1))
 log_processor = dict(window_size=1)
 """
     path = tmp_path / 'four_images.py'
-    path.write_text(text)
+    path.write_text(text, encoding='utf-8')
     return path
 
 
 def read_json_lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding='utf-8').splitlines()]
 
 
 def metrics(entry):
@@ -103,5 +103,5 @@ def test_train_then_test(config, run, tmp_path):
     state = read_checkpoint(checkpoint)['state_dict']
     assert all(value.isfinite().all() for value in state.values())
     run('tools/test.py', config, checkpoint, '--work-dir', tmp_path / 'test')
-    tested = json.loads(next((tmp_path / 'test').glob('*/*.json')).read_text())
+    tested = json.loads(next((tmp_path / 'test').glob('*/*.json')).read_text(encoding='utf-8'))
     assert metrics(tested) == trained

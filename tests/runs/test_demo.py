@@ -34,7 +34,11 @@ def test_two_processes_train_and_test_as_one(run, port, tmp_path):
     train = ('--cfg-options', *FEW, 'default_hooks.logger.interval=1', *data)
     out = run('tools/dist_train.sh', CONFIG, 2, '--work-dir', tmp_path / 'two', *train, PORT=port)
     assert 'Distributed training: True' in out and 'GPU number: 2' in out
-    log = next((tmp_path / 'two').glob('*/vis_data/scalars.json')).read_text().splitlines()
+    log = (
+        next((tmp_path / 'two').glob('*/vis_data/scalars.json'))
+        .read_text(encoding='utf-8')
+        .splitlines()
+    )
     losses = [entry['loss'] for entry in map(json.loads, log) if 'loss' in entry]
     # 16 images in batches of 4 in 2 processes.
     assert len(losses) == 2 and all(map(math.isfinite, losses))

@@ -48,8 +48,10 @@ def kill_somewhere(process, output, source):
     """SIGKILL a training at a random moment between two of the first times it saves, or while."""
     times, wanted = [time.monotonic()], source.randint(2, 4)
     while len(times) <= wanted:
-        assert process.is_alive(), output.read_text()[-3000:]
-        if output.read_text().count('Saving checkpoint') >= len(times):  # which it does now
+        assert process.is_alive(), output.read_text(encoding='utf-8')[-3000:]
+        if output.read_text(encoding='utf-8').count('Saving checkpoint') >= len(
+            times
+        ):  # which it does now
             times.append(time.monotonic())
         time.sleep(0.01)
     time.sleep(source.uniform(0, times[-1] - times[-2]))
@@ -71,7 +73,9 @@ def test_killed_at_random_moments(command, run, tmp_path):
     for _ in range(KILLS):
         kill_somewhere(start(*resume, output=output), output, source)
         resumed = f'resumed epoch: {reached[-1]},' if reached[-1] else 'the training starts anew'
-        assert resumed in output.read_text(), output.read_text()[-3000:]
+        assert resumed in output.read_text(encoding='utf-8'), output.read_text(encoding='utf-8')[
+            -3000:
+        ]
         assert epoch_of(parts) >= reached[-1]
         assert len(list(parts.glob('epoch_*.pth'))) <= 2  # the one that is kept, and the next
         reached.append(epoch_of(parts))

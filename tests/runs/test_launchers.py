@@ -24,7 +24,7 @@ def intercept(tmp_path):
         program.parent.mkdir()
         called = tmp_path / 'called.json'
         head = f'#!{sys.executable}\nimport json, os, sys\nnote = {str(called)!r}\n'
-        program.write_text(head + then)
+        program.write_text(head + then, encoding='utf-8')
         program.chmod(0o755)
         search = [str(program.parent), str(Path(sys.executable).parent), os.environ['PATH']]
         return os.pathsep.join(search), called
@@ -45,7 +45,7 @@ def test_two_machines_of_eight(tool, intercept, run):
     files = [CONFIG] if tool == 'train' else [CONFIG, 'epoch_1.pth']
     env = {'NNODES': '2', 'NODE_RANK': '1', 'MASTER_ADDR': 'node-0', 'PORT': '29511'}
     run(f'tools/dist_{tool}.sh', *files, 8, '--cfg-options', 'a.b=1', PATH=path, **env)
-    assert json.loads(called.read_text()) == [
+    assert json.loads(called.read_text(encoding='utf-8')) == [
         *('-m', 'torch.distributed.launch', '--nnodes=2', '--node_rank=1'),
         *('--master_addr=node-0', '--nproc_per_node=8', '--master_port=29511'),
         *(f'tools/{tool}.py', *files, '--launcher', 'pytorch', '--cfg-options', 'a.b=1'),
@@ -61,7 +61,7 @@ def test_slurm(tool, intercept, run):
     command = f'cd {called.parent} && {script} gpu lesa my.py target --cfg-options a.b=1'
     run('bash', '-c', command, PATH=path, **env)
     files = ['my.py', '--work-dir=target'] if tool == 'train' else ['my.py', 'target']
-    assert json.loads(called.read_text()) == [
+    assert json.loads(called.read_text(encoding='utf-8')) == [
         *('-p', 'gpu', '--job-name=lesa', '--gres=gpu:4', '--ntasks=16', '--ntasks-per-node=4'),
         *('--cpus-per-task=6', '--kill-on-bad-exit=1', '--exclude=n1'),
         *('python', '-u', str(ROOT / 'tools' / f'{tool}.py'), *files),

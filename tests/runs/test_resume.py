@@ -65,8 +65,10 @@ def kill_in_epoch(epoch, work_dir, command):
     output = work_dir.with_suffix('.txt')
     process = start(*command, output=output)
     while True:
-        assert process.is_alive(), output.read_text()[-5000:]
-        logs = [path.read_text() for path in work_dir.glob('*/vis_data/scalars.json')]
+        assert process.is_alive(), output.read_text(encoding='utf-8')[-5000:]
+        logs = [
+            path.read_text(encoding='utf-8') for path in work_dir.glob('*/vis_data/scalars.json')
+        ]
         if ''.join(logs).count(f'"epoch": {epoch}') >= 2:
             break
         time.sleep(0.01)
@@ -80,7 +82,7 @@ def test_killed_run_continues_exactly(run, options, tmp_path):
 
     seed = f'randomness.seed={expected["meta"]["seed"]}'
     kill_in_epoch(2, parts, ['tools/train.py', CONFIG, '--work-dir', parts, *options, seed])
-    assert (parts / 'last_checkpoint').read_text().endswith('epoch_1.pth')
+    assert (parts / 'last_checkpoint').read_text(encoding='utf-8').endswith('epoch_1.pth')
     killed = [entry for entry in logged(parts) if entry.get('epoch') == 2]
     assert 2 <= len(killed) < ITERATIONS
 

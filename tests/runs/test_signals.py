@@ -39,7 +39,7 @@ def descendants(pid):
     children, started = {}, {}
     for stat in Path('/proc').glob('[0-9]*/stat'):
         try:
-            fields = stat.read_text().rpartition(')')[2].split()
+            fields = stat.read_text(encoding='utf-8').rpartition(')')[2].split()
         except OSError:
             continue
         child = int(stat.parent.name)
@@ -58,8 +58,10 @@ def alive(family):
     found = {}
     for pid, start in family.items():
         try:
-            fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
-            command = Path(f'/proc/{pid}/cmdline').read_text().replace('\0', ' ')
+            fields = (
+                Path(f'/proc/{pid}/stat').read_text(encoding='utf-8').rpartition(')')[2].split()
+            )
+            command = Path(f'/proc/{pid}/cmdline').read_text(encoding='utf-8').replace('\0', ' ')
         except OSError:
             continue
         if fields[0] != 'Z' and fields[19] == start:
@@ -74,7 +76,7 @@ def interrupt(command, number, sign, processes, log, port):
     """
     path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
     env = {**os.environ, 'PATH': path, 'PORT': port}
-    with log.open('w') as out:
+    with log.open('w', encoding='utf-8') as out:
         process = subprocess.Popen(
             list(map(str, command)), cwd=ROOT, env=env, stdout=out, stderr=out,
             start_new_session=True,
@@ -82,8 +84,10 @@ def interrupt(command, number, sign, processes, log, port):
     family = {}
     try:
         deadline = time.monotonic() + STARTED
-        while sign not in log.read_text() or len(family) < processes:
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+        while sign not in log.read_text(encoding='utf-8') or len(family) < processes:
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text(
+                encoding='utf-8'
+            )[-3000:]
             time.sleep(0.2)
             family = descendants(process.pid)
         if number == signal.SIGINT:
@@ -156,7 +160,9 @@ def test_demo(number, tmp_path, shapes_of_the_demo, port):
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_test_dev(number, place, tmp_path, port):
-    many = json.loads((place.data() / 'annotations' / 'instances_val.json').read_text())
+    many = json.loads(
+        (place.data() / 'annotations' / 'instances_val.json').read_text(encoding='utf-8')
+    )
     many['images'] = [dict(many['images'][0], id=index) for index in range(20_000)]
     config = place.config(long_test)
     cfg = Config.fromfile(config)

@@ -22,15 +22,19 @@ def coco(coco_root, tmp_path):
         (root / folder).mkdir(parents=True)
     for split, number in (('train2017', 12), ('val2017', 5)):
         source = coco_root / 'annotations' / f'instances_{split}_mini.json'
-        content = json.loads(source.read_text())
+        content = json.loads(source.read_text(encoding='utf-8'))
         content['images'] = sorted(content['images'], key=lambda image: image['id'])[:number]
         ids = {image['id'] for image in content['images']}
         content['annotations'] = [a for a in content['annotations'] if a['image_id'] in ids]
-        (root / 'annotations' / f'instances_{split}.json').write_text(json.dumps(content))
+        (root / 'annotations' / f'instances_{split}.json').write_text(
+            json.dumps(content), encoding='utf-8'
+        )
         for image in content['images']:
             shutil.copy(coco_root / split / image['file_name'], root / split)
     del content['annotations']
-    (root / 'annotations' / 'image_info_test-dev2017.json').write_text(json.dumps(content))
+    (root / 'annotations' / 'image_info_test-dev2017.json').write_text(
+        json.dumps(content), encoding='utf-8'
+    )
     (root / 'test2017').symlink_to(root / 'val2017')
     return root
 

@@ -22,7 +22,7 @@ def work_dirs(tmp_path):
             entries.append({**values, 'step': epoch})
         log = work_dir / '1' / 'vis_data' / 'scalars.json'
         log.parent.mkdir(parents=True)
-        log.write_text('\n'.join(map(json.dumps, entries)))
+        log.write_text('\n'.join(map(json.dumps, entries)), encoding='utf-8')
     return runs
 
 
@@ -77,7 +77,7 @@ def test_bad_input(work_dirs, tmp_path):
     with pytest.raises(FileNotFoundError, match='none: nothing was logged'):
         compare_curves({'none': tmp_path / 'none'}, tmp_path / 'curves.png')
     log = work_dirs['one'] / '1' / 'vis_data' / 'scalars.json'
-    log.write_text('{"loss": 1, "step": 1}\n')
+    log.write_text('{"loss": 1, "step": 1}\n', encoding='utf-8')
     with pytest.raises(ValueError, match='no accuracy and no AP is logged; name --keys of'):
         compare_curves(work_dirs, tmp_path / 'curves.png')
 

@@ -75,7 +75,7 @@ def test_a_program_ends_with_the_one_that_started_it():
         "command(lambda: call(['bash', '-c', 'echo $$; exec sleep 60']))()"
     )
     with subprocess.Popen(
-        [sys.executable, '-c', code], stdout=subprocess.PIPE, text=True
+        [sys.executable, '-c', code], stdout=subprocess.PIPE, encoding='utf-8'
     ) as parent:
         child = next(line for line in parent.stdout if line.strip().isdigit())
         parent.terminate()
@@ -92,7 +92,7 @@ def test_a_signal_ends_what_hangs(name):
         'command(lambda: (print("go", flush=True), time.sleep(60)))()'
     )
     with subprocess.Popen(
-        [sys.executable, '-c', code], stdout=subprocess.PIPE, text=True
+        [sys.executable, '-c', code], stdout=subprocess.PIPE, encoding='utf-8'
     ) as process:
         while 'go' not in process.stdout.readline():
             pass

@@ -17,7 +17,7 @@ def folder(tmp_path):
     (folder / 'below').mkdir(parents=True)
     for name in ('b.PNG', 'a.png', 'below/c.png'):
         save_coordinates(folder / name, 20, 10)
-    (folder / 'notes.txt').write_text('no image')
+    (folder / 'notes.txt').write_text('no image', encoding='utf-8')
     return folder
 
 

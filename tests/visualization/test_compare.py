@@ -25,7 +25,7 @@ def detectors(tmp_path_factory):
 def images(tmp_path):
     folder = tmp_path / 'images'
     folder.mkdir()
-    (folder / 'notes.txt').write_text('no image')
+    (folder / 'notes.txt').write_text('no image', encoding='utf-8')
     return folder, [
         save_coordinates(folder / 'a.png', 120, 80),
         save_coordinates(folder / 'b.png', 80, 100),
@@ -74,7 +74,7 @@ def test_bad_images(detectors, tmp_path, monkeypatch):
     models = ('--models', *detectors[0], '--out', tmp_path / 'compare.png', '--device', 'cpu')
     with pytest.raises(SystemExit, match='^error: .* neither an image nor a folder'):
         run_main(monkeypatch, MAIN, tmp_path / 'none', *models)
-    (tmp_path / 'broken.jpg').write_text('text')
+    (tmp_path / 'broken.jpg').write_text('text', encoding='utf-8')
     with pytest.raises(SystemExit, match='^error: image .*broken.jpg cannot be read'):
         run_main(monkeypatch, MAIN, tmp_path / 'broken.jpg', *models)
     assert not (tmp_path / 'compare.png').exists()

@@ -8,7 +8,7 @@ from lesa_mmdet.visualization.curves import plot_curves, read_scalars
 def write_run(work_dir, name, entries):
     path = work_dir / name / 'vis_data' / 'scalars.json'
     path.parent.mkdir(parents=True)
-    path.write_text('\n'.join(map(json.dumps, entries)))
+    path.write_text('\n'.join(map(json.dumps, entries)), encoding='utf-8')
 
 
 def train(epoch, iteration, loss):

@@ -58,7 +58,9 @@ def test_uploads(tmp_path, monkeypatch):
         Image.fromarray(np.zeros((10, 20, 3), np.uint8)).save(path)
         explorer.check_upload(path)
     Image.fromarray(np.zeros((10, 20, 3), np.uint8)).save(tmp_path / 'image.tiff')
-    (tmp_path / 'text.png').write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    (tmp_path / 'text.png').write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg"/>', encoding='utf-8'
+    )
     for name in ('image.tiff', 'text.png'):
         with pytest.raises(ValueError, match='no image of BMP, JPEG, PNG, WEBP, or broken'):
             explorer.check_upload(tmp_path / name)

@@ -51,7 +51,7 @@ def main() -> None:
     for path in filter(None, (args.json, args.plot)):
         path.parent.mkdir(parents=True, exist_ok=True)
     if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + '\n')
+        args.json.write_text(json.dumps(result, indent=2) + '\n', encoding='utf-8')
     if args.plot:
         plot_shares(result['shares'], args.plot, Path(args.config).stem)
 

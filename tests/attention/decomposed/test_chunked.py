@@ -154,7 +154,7 @@ print(mallinfo().hblks - before)
 )
 def test_freed_blocks_are_kept_for_the_next_ones():
     command = [sys.executable, '-c', MAPPED_AFTER_ATTENTION]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding='utf-8')
     assert int(done.stdout) == 0
 
 

@@ -27,7 +27,7 @@ def compiled(run, tmp_path):
         path = tmp_path / 'kernels.json'
         forked = 'PYTHONPATH' not in env  # another Triton comes first only in a process of its own
         run(SCRIPT, *args, '--json', path, forked=forked, TRITON_CACHE_DIR=str(tmp_path), **env)
-        return json.loads(path.read_text())['records']
+        return json.loads(path.read_text(encoding='utf-8'))['records']
 
     return compile_kernels
 
@@ -92,5 +92,5 @@ def test_sizes_that_tiles_do_not_divide(compiled):
 
 def test_the_oldest_triton_of_the_tests_is_the_oldest_that_is_accepted():
     file = ROOT / 'requirements' / 'oldest-triton.txt'
-    version = re.search(r'triton==(\d+)\.(\d+)', file.read_text()).groups()
+    version = re.search(r'triton==(\d+)\.(\d+)', file.read_text(encoding='utf-8')).groups()
     assert tuple(map(int, version)) == support.OLDEST_TRITON

@@ -102,7 +102,7 @@ def test_kernels_compile_for_a_gpu(tmp_path):
         [sys.executable, ROOT / 'tests' / 'helpers' / 'compile_neighborhood.py', '80', '90'],
         env={**environment, 'TRITON_CACHE_DIR': str(tmp_path), 'PYTHONPATH': path},
         capture_output=True,
-        text=True,
+        encoding='utf-8',
     )
     assert result.returncode == 0, result.stderr
     kernels = [line.split() for line in result.stdout.splitlines() if line.startswith('_')]

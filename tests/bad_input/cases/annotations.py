@@ -93,7 +93,9 @@ def boxes_only(cfg):
 
 
 def write_annotations(text):
-    return lambda root: (root / 'annotations' / 'instances_train.json').write_text(text)
+    return lambda root: (root / 'annotations' / 'instances_train.json').write_text(
+        text, encoding='utf-8'
+    )
 
 
 def overwrite(content):

@@ -95,14 +95,14 @@ def hold_work_dir(place):
     """Another process has the work directory until this one ends."""
     parent, lock = os.getpid(), place.write('work/training.lock')
     if os.fork() == 0:
-        with lock.open('r+') as held:
+        with lock.open('r+', encoding='utf-8') as held:
             fcntl.lockf(held, fcntl.LOCK_EX)
             held.write(json.dumps(dict(pid=1234, host='node-0', command='train.py a.py')))
             held.flush()
             while os.getppid() == parent:
                 time.sleep(0.1)
             os._exit(0)
-    while not lock.read_text():
+    while not lock.read_text(encoding='utf-8'):
         time.sleep(0.1)
     place.data()
     return [TRAIN, place.config()]

@@ -182,7 +182,7 @@ class TestLoading:
 
 class TestResuming:
     def test_takes_the_newest_that_can_be_read(self, trained, told):
-        (trained.parent / 'last_checkpoint').write_text('')
+        (trained.parent / 'last_checkpoint').write_text('', encoding='utf-8')
         trained.write_bytes(trained.read_bytes()[:500])
         build(trained.parent, epochs=3, resume=True).train()
         assert any('epoch_1.pth, the newest checkpoint that can be read' in line for line in told)
@@ -209,7 +209,7 @@ class TestResuming:
             build(trained.parent, ('x', 'b', 'c'), resume=True).train()
 
     def test_another_training_in_the_work_directory(self, trained, monkeypatch):
-        assert (trained.parent / NAME).read_text() == ''  # given back
+        assert (trained.parent / NAME).read_text(encoding='utf-8') == ''  # given back
         monkeypatch.setattr('fcntl.lockf', lambda *_: (_ for _ in ()).throw(BlockingIOError))
         with pytest.raises(ValueError, match='is in use by another training'):
             build(trained.parent, resume=True).train()
@@ -262,12 +262,12 @@ class TestForeignNames:
     )
     @pytest.mark.parametrize('key', ['outdated_checkpoints', 'best_ckpt', 'best_ckpt_mAP'])
     def test_nothing_else_is_removed(self, name, key, trained, tmp_path, told):
-        (tmp_path / 'precious.txt').write_text('mine')
-        (tmp_path / 'precious_epoch_1.pth').write_text('mine')
+        (tmp_path / 'precious.txt').write_text('mine', encoding='utf-8')
+        (tmp_path / 'precious_epoch_1.pth').write_text('mine', encoding='utf-8')
         for folder in (tmp_path / 'other', trained.parent / 'epoch_8.pth'):
             folder.mkdir()
-            (folder / 'epoch_1.pth').write_text('mine')
-        (trained.parent / 'notes.txt').write_text('mine')
+            (folder / 'epoch_1.pth').write_text('mine', encoding='utf-8')
+        (trained.parent / 'notes.txt').write_text('mine', encoding='utf-8')
         (trained.parent / 'epoch_7.pth').symlink_to(tmp_path / 'precious.txt')
         (trained.parent / 'link').symlink_to(tmp_path / 'other')
         before = set(tmp_path.rglob('*'))
@@ -292,7 +292,7 @@ class TestForeignNames:
         'steps', [['../../precious'], [-1], [1.5], [10**600], [None, True], [[1]], ['1'] * 9]
     )
     def test_other_steps_than_numbers(self, steps, trained, tmp_path):
-        (tmp_path / 'precious.pth').write_text('mine')
+        (tmp_path / 'precious.pth').write_text('mine', encoding='utf-8')
         self.resume(trained, {'keep_ckpt_ids': steps}, max_keep_ckpts=1)
         assert (tmp_path / 'precious.pth').exists()
         assert {'epoch_1.pth', 'epoch_2.pth'} <= set(checkpoints(trained.parent))

@@ -72,7 +72,7 @@ def train(tmp_path, batches):
             **(validation if validate else {}),
         )
         runner.train()
-        log = next(tmp_path.glob('*/*.log')).read_text()
+        log = next(tmp_path.glob('*/*.log')).read_text(encoding='utf-8')
         return [entry for entry in read_scalars(tmp_path) if 'toy/mean' in entry], log
 
     return train
