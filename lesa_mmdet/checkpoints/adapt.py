@@ -12,6 +12,7 @@ from ..attention import fit_table
 from ..utils.errors import UserValueError
 from .elsa import convert_elsa
 from .lesa import convert_lesa
+from .resnet import different_stages, from_convolutions
 
 # A part of each operator that none of those after it has.
 _OPERATORS = {
@@ -46,8 +47,9 @@ def adapt_state_dict(
 ) -> None:
     """Turn the part of a state dict that belongs to a backbone into what the backbone takes.
 
-    Renames the authors' keys, drops the classifier, fits position tables to the backbone's,
-    replaces positions of another kind, adds the offsets of deformable convolutions to a checkpoint
+    Renames the authors' keys, drops the classifier, makes operators of convolutions if the backbone
+    says so (``pretrained_conv``), fits position tables to the backbone's, replaces positions of
+    another kind, adds the offsets of deformable convolutions to a checkpoint
     without any, and gives a Swin that a classifier has trained its output norms. Changes
     ``state_dict`` in place, as a module's ``_load_from_state_dict`` may, and logs one line for each
     kind of change.
@@ -69,6 +71,8 @@ def adapt_state_dict(
         state_dict.update({prefix + key: value for key, value in given.items()})
         return  # torch says what is missing, if anybody wants to know
 
+    if getattr(backbone, 'pretrained_conv', False):
+        from_convolutions(given, backbone, zero_init_context=backbone.zero_init_context)
     _fit_positions(given, own)
     _start_offsets(given, own)
     _fit_output_norms(given, own)
@@ -77,7 +81,7 @@ def adapt_state_dict(
     if problems and strict:
         raise UserValueError(
             f'the checkpoint does not fit {type(backbone).__name__}'
-            f'{_explain(operator, _operator_of(own), keys, own)}, keys: {problems}'
+            f'{_explain(operator, _operator_of(own), keys, own, backbone)}, keys: {problems}'
         )
     state_dict.update({prefix + key: value for key, value in given.items()})
 
@@ -244,14 +248,27 @@ def _fresh(own: Mapping[str, Tensor], key: str) -> Tensor:
     return own[key]
 
 
-def _explain(operator: str, expected: str, given: Collection[str], own: Mapping[str, Any]) -> str:
+def _explain(
+    operator: str,
+    expected: str,
+    given: Collection[str],
+    own: Mapping[str, Any],
+    backbone: nn.Module,
+) -> str:
     """What may be behind a checkpoint that does not fit, if anything is obvious."""
     if any(key.startswith('backbone.') for key in given):
         return ": to take its backbone alone, set prefix='backbone.' in init_cfg"
     if operator == 'plain convolution' and not set(given) & own.keys():
         parts = sorted({key.partition('.')[0] for key in given})
         return f': it has nothing of a backbone, only {", ".join(parts[:10]) or "no keys"}'
-    return f': it looks like one of {operator}, not of {expected}' if operator != expected else ''
+    if stages := different_stages(given, own):
+        return f': {stages}'
+    if operator == expected:
+        return ''
+    looks = f': it looks like one of {operator}, not of {expected}'
+    if operator == 'plain convolution' and getattr(backbone, 'pretrained_conv', None) is False:
+        return f'{looks}; pretrained_conv=True of the backbone makes its operators of convolutions'
+    return looks
 
 
 def _operator_of(state_dict: Mapping[str, Any]) -> str:

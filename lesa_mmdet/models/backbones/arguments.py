@@ -12,7 +12,14 @@ from ...utils.errors import UserTypeError, UserValueError
 _DEFAULTS = {
     name: parameter.default for name, parameter in signature(ResNet.__init__).parameters.items()
 }
-_OWN = ('operator', 'stages_with_operator', 'first_block_conv', 'input_size')
+_OWN = (
+    'operator',
+    'stages_with_operator',
+    'first_block_conv',
+    'input_size',
+    'pretrained_conv',
+    'zero_init_context',
+)
 _MAX_STAGES = 4
 
 

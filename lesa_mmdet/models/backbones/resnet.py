@@ -74,6 +74,11 @@ class LESA_ResNet(TakesCheckpoints, ResNet):
         input_size (int | tuple[int, int]): Nominal image size (H, W) in pixels, or the side of a
             square. The maps for which the
             operators build their position tables follow from it and the strides.
+        pretrained_conv (bool): Whether operators that a checkpoint does not have are made of the
+            convolutions that it has in their place, those of any ResNet of this depth and width:
+            ``init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')``.
+        zero_init_context (bool): Whether what operators made so have beside the convolution starts
+            silent, and has to learn to speak.
         **kwargs: Arguments of mmdet's ``ResNet``.
 
     Raises:
@@ -98,6 +103,8 @@ class LESA_ResNet(TakesCheckpoints, ResNet):
         stages_with_operator: Sequence[bool] = (False, False, True, True),
         first_block_conv: Sequence[bool] = (True, True, True, False),
         input_size: int | tuple[int, int] = (1024, 1024),
+        pretrained_conv: bool = False,
+        zero_init_context: bool = True,
         **kwargs,
     ) -> None:
         num_stages = check_resnet(depth, list(self.arch_settings), kwargs)
@@ -113,6 +120,8 @@ class LESA_ResNet(TakesCheckpoints, ResNet):
         self.stages_with_operator = tuple(stages_with_operator)
         self.first_block_conv = tuple(first_block_conv)
         self.input_size = to_size(input_size)
+        self.pretrained_conv = pretrained_conv
+        self.zero_init_context = zero_init_context
         self._map_size = self._reduced(self.input_size, 4)  # behind the stem
         self._from_scratch = not (kwargs.get('init_cfg') or kwargs.get('pretrained'))
         super().__init__(depth, **kwargs)

@@ -1,13 +1,16 @@
 """Attention augmentation: convolution and attention side by side."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
+from ...checkpoints.resnet import TakenOver, energy_share, only_affine
 from ...upstream import MODELS
 from ...utils.errors import UserValueError
 from .base import Operator
 from .context import DecomposedContext, check_heads
-from .local import build_local_conv, reset_offsets
+from .local import build_local_conv, offsets_of, reset_offsets
 
 
 @MODELS.register_module()
@@ -81,6 +84,20 @@ class AugmentedAttention(Operator):
         """Start a deformable convolution as a plain one, whatever a backbone's init_cfg did."""
         super().init_weights()
         reset_offsets(self.conv)
+
+    def from_convolution(
+        self, conv: Mapping[str, Tensor], norm: Mapping[str, Tensor], *, zero_init_context: bool
+    ) -> TakenOver:
+        """Its convolution has the first channels of the given one; attention starts fresh."""
+        kernel, kept = conv['weight'], self.conv.out_channels
+        state = {'conv.weight': kernel[:kept], **offsets_of(conv, 'conv')}
+        if zero_init_context:
+            state['project.weight'] = torch.zeros_like(self.project.weight)
+        behind = {
+            leaf: torch.cat((norm[leaf][:kept], value[kept:])) if value.dim() else value
+            for leaf, value in only_affine(norm).items()
+        }
+        return TakenOver(state, behind, energy_share(kernel[:kept], kernel))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H, W): the convolution's channels come first."""

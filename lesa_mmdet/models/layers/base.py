@@ -1,7 +1,10 @@
 """What an operator is, and how a config's operator is built."""
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
+from ...checkpoints.resnet import TakenOver, only_affine
 from ...upstream import MODELS, BaseModule
 from ...utils.errors import UserValueError
 
@@ -16,6 +19,22 @@ class Operator(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H, W)."""
         raise NotImplementedError
+
+    def from_convolution(
+        self, conv: Mapping[str, Tensor], norm: Mapping[str, Tensor], *, zero_init_context: bool
+    ) -> TakenOver:
+        """What it takes over of the 3x3 convolution in whose place it stands, and of its norm.
+
+        An operator that does not say more takes nothing of the kernel. The norm behind it keeps
+        its factors and shifts, which the next layer is used to.
+
+        Args:
+            conv (Mapping[str, Tensor]): The convolution's ``weight`` (C_out, C_in, 3, 3), and
+                ``conv_offset.*`` if it is deformable.
+            norm (Mapping[str, Tensor]): The batch norm's tensors, by their names in it.
+            zero_init_context (bool): Whether what the convolution did not have starts silent.
+        """
+        return TakenOver({}, only_affine(norm), None)
 
 
 def build_operator(cfg: dict, **kwargs) -> Operator:

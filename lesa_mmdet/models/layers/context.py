@@ -110,6 +110,14 @@ class ContextTerm(BaseModule):
         """Initialize the position tables."""
         raise NotImplementedError
 
+    def silent(self, name: str) -> dict[str, Tensor]:
+        """Tensors, for a state dict with it under a name, with which its output is 0 at first."""
+        norm = self.output_norm
+        return {
+            f'{name}.output_norm.weight': torch.zeros_like(norm.weight),
+            f'{name}.output_norm.bias': torch.zeros_like(norm.bias),
+        }
+
     def project(self, x: Tensor) -> tuple[Tensor, ...]:
         """Queries, keys (B, heads, H * W, d) and values (B, heads, H * W, 2d) of a map."""
         qkv = normed_conv(x, self.qkv, self.qkv_norm)

@@ -1,5 +1,6 @@
 """ELSA: attention over each position's neighbourhood, from products of queries and keys."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 
 import torch
@@ -7,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...attention import NEIGHBORHOOD_BACKENDS, attend_neighborhood, check_backend
+from ...checkpoints.resnet import TakenOver, decompose_depthwise
 from ...upstream import MODELS
 from ...utils.errors import UserValueError
 from .base import Operator
@@ -121,6 +123,35 @@ class ELSA(Operator):
             nn.init.trunc_normal_(self.add, std=0.02)
         nn.init.trunc_normal_(self.project.weight, std=0.02)
         nn.init.zeros_(self.project.bias)
+
+    def from_convolution(
+        self, conv: Mapping[str, Tensor], norm: Mapping[str, Tensor], *, zero_init_context: bool
+    ) -> TakenOver:
+        """Values, ``add`` and the last projection take the kernel over, a filter for each channel.
+
+        With ``zero_init_context`` the weights of all neighbours are equal at first, and ``add``
+        makes up for them. Without ``add``, or a window that holds the kernel, all starts fresh.
+        """
+        margin = (self.surroundings.kernel_size[0] - 3) // 2
+        if self.add is None or margin < 0:
+            return super().from_convolution(conv, norm, zero_init_context=zero_init_context)
+        values, filters, project, energy = decompose_depthwise(conv['weight'], self.splits[-1])
+        values, filters = values.to(self.qkv.weight), filters.to(self.add)
+        add = F.pad(filters, [margin] * 4) / self.gamma
+        state = {
+            'qkv.weight': torch.cat((self.qkv.weight[: -len(values)], values[..., None, None])),
+            'project.weight': project[..., None, None],
+            'project.bias': torch.zeros_like(self.project.bias),
+        }
+        if self.qkv.bias is not None:
+            bias = self.qkv.bias
+            state['qkv.bias'] = torch.cat((bias[: -len(values)], bias.new_zeros(len(values))))
+        if zero_init_context:
+            for leaf, parameter in self.logits.named_parameters():
+                state[f'logits.{leaf}'] = torch.zeros_like(parameter)
+            mul = self.fixed_weights()[0]
+            add = add - (1 if mul is None else mul) / (add.shape[-1] ** 2 * self.gamma)
+        return TakenOver({**state, 'add': add}, dict(norm), energy)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H, W)."""

@@ -1,7 +1,10 @@
 """LESA and the self-attention it enhances."""
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
+from ...checkpoints.resnet import TakenOver, only_affine, only_statistics
 from ...upstream import MODELS
 from ...utils.errors import UserValueError
 from .base import Operator
@@ -75,6 +78,18 @@ class LESA(Operator):
         dynamic = fusion == 'dynamic'
         self.fusion = DynamicFusion(out_channels, norm_cfg=norm_cfg) if dynamic else None
 
+    def from_convolution(
+        self, conv: Mapping[str, Tensor], norm: Mapping[str, Tensor], *, zero_init_context: bool
+    ) -> TakenOver:
+        """The local term comes nearest to convolution and norm; the context starts beside it."""
+        # Static LESA's sum has a norm behind it: the two share what the convolution's one did.
+        inner = only_statistics(norm) if self.fusion is None else norm
+        local, energy = self.local.from_convolution(conv, inner)
+        state = {f'local.{leaf}': value for leaf, value in local.items()}
+        if zero_init_context:
+            state.update(self.context.silent('context'))
+        return TakenOver(state, only_affine(norm), energy)
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H, W)."""
         local, context = self.local(x), self.context(x)
@@ -114,6 +129,13 @@ class SelfAttention(Operator):
     ) -> None:
         super().__init__()
         self.context = build_context(in_channels, out_channels, **context)
+
+    def from_convolution(
+        self, conv: Mapping[str, Tensor], norm: Mapping[str, Tensor], *, zero_init_context: bool
+    ) -> TakenOver:
+        """Nothing of the kernel: the values of all positions have one projection."""
+        state = self.context.silent('context') if zero_init_context else {}
+        return TakenOver(state, only_affine(norm), None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H, W)."""

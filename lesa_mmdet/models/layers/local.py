@@ -1,8 +1,11 @@
 """The local (unary) term: a position's weight for its own surroundings."""
 
+from collections.abc import Mapping
+
 from mmcv.cnn import build_conv_layer
 from torch import Tensor, nn
 
+from ...checkpoints.resnet import decompose_grouped
 from ...upstream import BaseModule
 from .norm import build_norm, normed_conv
 
@@ -42,6 +45,22 @@ class LocalTerm(BaseModule):
         super().init_weights()
         reset_offsets(self.conv)
 
+    def from_convolution(
+        self, conv: Mapping[str, Tensor], norm: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], float]:
+        """Its tensors that come nearest to a convolution and a norm, and the energy that they keep.
+
+        Exact if the kernel's rank for the inputs of a group is C_out / groups at most.
+        """
+        kernel, project, energy = decompose_grouped(conv['weight'], self.conv.groups)
+        state = {
+            'conv.weight': kernel,
+            'project.weight': project,
+            **offsets_of(conv, 'conv'),
+            **{f'norm.{leaf}': value for leaf, value in norm.items()},
+        }
+        return state, energy
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H, W)."""
         return normed_conv(self.conv(x), self.project, self.norm)
@@ -75,3 +94,8 @@ def reset_offsets(conv: nn.Module) -> None:
     if hasattr(conv, 'conv_offset'):
         nn.init.zeros_(conv.conv_offset.weight)
         nn.init.zeros_(conv.conv_offset.bias)
+
+
+def offsets_of(conv: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The offsets of a convolution, if it is deformable, for another one of a name."""
+    return {f'{name}.{leaf}': conv[leaf] for leaf in conv if leaf.startswith('conv_offset.')}
