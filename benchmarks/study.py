@@ -1,9 +1,12 @@
 """A study in miniature: the demo's detector with every operator, on two generated data sets.
 
+A second one, ``--study from-resnet``, goes on from trained convolutions (docs/study.md).
+
 A run trains one model on one data set from one seed, on one thread. What the file of results holds
 is not run again, and a run that was killed goes on from its last epoch:
 
     nice -n 19 python benchmarks/study.py --seeds 5 --jobs 2
+    nice -n 19 python benchmarks/study.py --seeds 4 --study from-resnet
     python benchmarks/study.py --report --plot docs/images/study.png
 """
 
@@ -32,10 +35,10 @@ import torch
 from measure import RSS_UNIT, end_with_parent, machine
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import Runner, save_checkpoint
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from study_models import DATA_SETS, MODELS
+from study_models import DATA_SETS, MODELS, STUDIES
 
 from lesa_mmdet.engine.hooks import TermWeightsHook
 from lesa_mmdet.utils.command import command
@@ -43,7 +46,7 @@ from lesa_mmdet.utils.errors import UserValueError
 
 HERE = Path(__file__).parent
 CONFIG = HERE / 'study_config.py'
-RESULTS = HERE / 'study.json'
+RESULTS = {'operators': HERE / 'study.json', 'from-resnet': HERE / 'study_from_resnet.json'}
 VAL = Path('annotations', 'val.json')
 
 # Fresh processes that have imported all this already.
@@ -61,9 +64,23 @@ class Run(NamedTuple):
     def __str__(self) -> str:
         return f'{self.data_set}, {self.model}, seed {self.seed}'
 
+    @classmethod
+    def of(cls, result: dict) -> 'Run':
+        """The run of a result."""
+        return cls(*(result[name] for name in cls._fields))
+
     def folder(self, work_dir: Path) -> Path:
         """Where it keeps checkpoints, log and result."""
         return work_dir / f'{self.data_set}-{self.model}-{self.seed}'
+
+    def weights(self, work_dir: Path) -> Path:
+        """Where its last checkpoint is kept, if others start from it."""
+        return work_dir / 'starts' / f'{self.data_set}-{self.model}-{self.seed}.pth'
+
+    def start(self) -> 'Run | None':
+        """The run from whose last checkpoint it starts, if it does."""
+        model = MODELS[self.model].start
+        return model and self._replace(model=model)
 
 
 class Cost(Hook):
@@ -85,6 +102,29 @@ class Cost(Hook):
         self.mib /= 2**20
 
 
+class Start(Hook):
+    """What a run starts from: its AP before any step, and fresh operators if it is to have them."""
+
+    priority = 'VERY_HIGH'  # before anybody looks whether the checkpoint fits
+
+    def __init__(self, fresh_operators: bool) -> None:
+        self.fresh_operators = fresh_operators
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if self.fresh_operators and not runner._resume:
+            own, given = runner.model.state_dict(), checkpoint['state_dict']
+            fitting = {
+                key: value
+                for key, value in given.items()
+                if key in own and value.shape == own[key].shape
+            }
+            checkpoint['state_dict'] = {**own, **fitting}
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        if runner.iter == 0:
+            runner.val_loop.run()
+
+
 def schedule(cfg: Config) -> dict:
     """What all runs of one file of results have in common."""
     return dict(
@@ -101,7 +141,11 @@ def configure(run: Run, work_dir: Path) -> Config:
     data_set = DATA_SETS[run.data_set]
     root = data_set.generate(work_dir / 'data' / run.data_set, **cfg.data)
     heads = ('bbox_head', 'mask_head')
-    cfg.merge_from_dict({'model': MODELS[run.model].changes})
+    model = MODELS[run.model]
+    cfg.merge_from_dict({'model': model.changes})
+    if model.epochs:
+        cfg.train_cfg.update(max_epochs=model.epochs, val_interval=model.epochs)
+        cfg.param_scheduler[-1].T_max = model.epochs
     for head in heads:
         cfg.model.roi_head[head].num_classes = len(data_set.classes)
     for split in ('train', 'val', 'test'):
@@ -110,20 +154,29 @@ def configure(run: Run, work_dir: Path) -> Config:
         if split != 'train':
             annotations, detections = str(root / VAL), str(run.folder(work_dir) / 'detections')
             cfg[f'{split}_evaluator'].update(ann_file=annotations, outfile_prefix=detections)
-    cfg.merge_from_dict(
-        dict(work_dir=str(run.folder(work_dir)), resume=True, randomness=dict(seed=run.seed))
-    )
+    folder, start = run.folder(work_dir), run.start()
+    cfg.merge_from_dict(dict(work_dir=str(folder), resume=True, randomness=dict(seed=run.seed)))
+    if start and not any(folder.glob('epoch_*.pth')):
+        cfg.merge_from_dict(dict(load_from=str(start.weights(work_dir)), resume=False))
     return cfg
 
 
 def train(run: Run, work_dir: Path) -> dict:
     """Train and evaluate in this process, from where a killed run has come to."""
+    epochs = MODELS[run.model].epochs or Config.fromfile(CONFIG).max_epochs
+    # If it was killed in the evaluation at the end, the last epoch is run again, and evaluated.
+    (run.folder(work_dir) / f'epoch_{epochs}.pth').unlink(missing_ok=True)
     runner = Runner.from_cfg(configure(run, work_dir))
     cost = Cost()
     runner.register_hook(cost)
-    if MODELS[run.model].has_terms:
+    model = MODELS[run.model]
+    if model.start:
+        runner.register_hook(Start(model.fresh_operators))
+    if model.has_terms:
         runner.register_hook(TermWeightsHook(num_batches=len(runner.val_dataloader)))
     runner.train()
+    if any(other.start == run.model for other in MODELS.values()):
+        keep_weights(runner, run.weights(work_dir))
     scalars = runner.message_hub.log_scalars
     result = {
         **run._asdict(),
@@ -134,9 +187,18 @@ def train(run: Run, work_dir: Path) -> dict:
         'step_seconds': round(statistics.median(cost.seconds), 4),
         'mib': round(cost.mib, 1),
     }
-    if MODELS[run.model].has_terms:
+    if model.start:  # the first evaluation was before any step
+        for key, name in (('box_ap', 'bbox'), ('mask_ap', 'segm')):
+            result[f'start_{key}'] = float(scalars[f'val/coco/{name}_mAP'].data[0][0])
+    if model.has_terms:
         result['unary'] = round(scalars['val/term_weights/unary'].current(), 4)
     return {**result, **where()}
+
+
+def keep_weights(runner: Runner, path: Path) -> None:
+    """Keep the weights of a trained model, for others to start from."""
+    path.parent.mkdir(exist_ok=True)
+    save_checkpoint({'meta': {}, 'state_dict': runner.model.state_dict()}, str(path))
 
 
 def located_ap(evaluator: dict) -> float:
@@ -234,9 +296,10 @@ def ended_with(pool: ThreadPoolExecutor) -> Iterator[None]:
 def study(args: argparse.Namespace, settings: dict) -> bool:
     """Run what is missing, seed by seed; whether all of it went well."""
     results = load(args.results, settings)
-    done = {(r['data_set'], r['model'], r['seed']) for r in results}
+    done = set(map(Run.of, results))
     asked = product(range(args.seeds), args.data_sets, args.models)
     missing = [run for seed, *what in asked if (run := Run(*what, seed)) not in done]
+    missing = with_starts(missing, args.work_dir)
     print(f'{len(done)} runs are done, {len(missing)} are to be run, {args.jobs} side by side')
     for name in args.data_sets:  # before processes draw the same
         configure(Run(name, next(iter(MODELS)), 0), args.work_dir)
@@ -248,7 +311,7 @@ def study(args: argparse.Namespace, settings: dict) -> bool:
             if result is None:
                 failed += 1
                 continue
-            results.append(result)
+            results = [other for other in results if Run.of(other) != run] + [result]
             save(args.results, settings, results)
             shutil.rmtree(run.folder(args.work_dir))
             left = (time.monotonic() - start) / count * (len(missing) - count)
@@ -261,27 +324,42 @@ def study(args: argparse.Namespace, settings: dict) -> bool:
     return not failed
 
 
+def with_starts(runs: Sequence[Run], work_dir: Path) -> list[Run]:
+    """Runs, and in front of each the one that it starts from, unless its weights are there."""
+    pairs = ((run.start(), run) for run in runs)
+    needed = (
+        each
+        for start, run in pairs
+        for each in (start, run)
+        if each is run or (start and not start.weights(work_dir).is_file())
+    )
+    return list(dict.fromkeys(needed))
+
+
 @command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--seeds', type=int, default=5, help='runs of a model on a data set')
-    parser.add_argument('--models', nargs='+', choices=MODELS, default=list(MODELS))
+    parser.add_argument('--study', choices=STUDIES, default='operators')
+    parser.add_argument('--models', nargs='+', choices=MODELS, help="default: the study's")
     parser.add_argument('--data-sets', nargs='+', choices=DATA_SETS, default=list(DATA_SETS))
     parser.add_argument('--jobs', type=int, default=1, help='runs side by side')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/study'))
-    parser.add_argument('--results', type=Path, default=RESULTS, help='file of all results')
+    parser.add_argument('--results', type=Path, help="file of all results; default: the study's")
     parser.add_argument('--report', action='store_true', help='print the tables, run nothing')
     parser.add_argument('--plot', type=Path, help='draw the figure, run nothing')
     args = parser.parse_args()
 
     os.environ['OMP_NUM_THREADS'] = '1'
     settings = schedule(Config.fromfile(CONFIG))
+    if args.report:
+        for path in [args.results] if args.results else RESULTS.values():
+            print(study_report.tables(load(path, settings)), end='\n\n')
+    args.models = args.models or STUDIES[args.study]
+    args.results = args.results or RESULTS[args.study]
+    if args.plot:
+        study_report.plot(load(args.results, settings), args.plot)
     if args.report or args.plot:
-        results = load(args.results, settings)
-        if args.report:
-            print(study_report.tables(results))
-        if args.plot:
-            study_report.plot(results, args.plot)
         return
     if not study(args, settings):
         sys.exit(1)

@@ -15,12 +15,18 @@ class Model(NamedTuple):
         changes (dict): Changes of the ``model`` of study_config.py.
         against (str, optional): The model that it is compared with.
         has_terms (bool): Whether unary and binary weights can be told apart.
+        epochs (int, optional): How long it trains, if not as long as study_config.py says.
+        start (str, optional): The model from whose last checkpoint it starts.
+        fresh_operators (bool): Whether its operators start fresh even so.
     """
 
     label: str
     changes: dict
     against: str | None = 'convolution'
     has_terms: bool = False
+    epochs: int | None = None
+    start: str | None = None
+    fresh_operators: bool = False
 
 
 def _resnet(operator: str | None, deformable: bool = False, **options) -> dict:
@@ -47,6 +53,17 @@ def _swin(kind: str = 'SwinTransformer', **options) -> dict:
     return dict(backbone={**backbone, **options}, neck=neck)
 
 
+def _made_of_convolutions(zero_init_context: bool = True, **options) -> dict:
+    changes = _resnet('LESA', **options)
+    changes['backbone'].update(pretrained_conv=True, zero_init_context=zero_init_context)
+    return changes
+
+
+def _going_on(label: str, changes: dict, against: str | None = 'convolution-on', **more) -> Model:
+    has_terms = changes['backbone']['operator'] is not None
+    return Model(label, changes, against, has_terms, epochs=5, start='convolution', **more)
+
+
 MODELS = {
     'convolution': Model('convolution', _resnet(None), against=None),
     'deformable': Model('deformable convolution', _resnet(None, deformable=True)),
@@ -58,6 +75,33 @@ MODELS = {
     'elsa': Model('ELSA', _resnet('ELSA')),
     'swin': Model('Swin', _swin(), against=None),
     'elsa-swin': Model('ELSA-Swin', _swin('ELSA_Swin', input_size=128), against='swin'),
+    'convolution-on': _going_on('the same convolution, 5 more', _resnet(None), against=None),
+    'lesa-silent': _going_on('LESA made of it, silent, 5 more', _made_of_convolutions()),
+    'lesa-speaking': _going_on(
+        'LESA made of it, speaking, 5 more', _made_of_convolutions(zero_init_context=False)
+    ),
+    'static-lesa-silent': _going_on(
+        'static LESA made of it, silent, 5 more', _made_of_convolutions(fusion='static')
+    ),
+    'lesa-fresh': _going_on(
+        'LESA of fresh operators, all else taken over, 5 more',
+        _resnet('LESA'),
+        fresh_operators=True,
+    ),
+    'lesa-15': Model(
+        'LESA from scratch, 15 epochs',
+        _resnet('LESA'),
+        against='convolution-on',
+        has_terms=True,
+        epochs=15,
+    ),
+}
+
+# Names of the models of each study. Each has a file of results.
+FROM_RESNET = ['convolution', *list(MODELS)[list(MODELS).index('convolution-on') :]]
+STUDIES = {
+    'operators': [name for name in MODELS if name not in FROM_RESNET[1:]],
+    'from-resnet': FROM_RESNET,
 }
 
 

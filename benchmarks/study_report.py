@@ -47,6 +47,8 @@ def paired_difference(
 def tables(results: Sequence[dict]) -> str:
     """Markdown: APs and differences of each data set, then what the models cost."""
     parts = [_accuracy(results, data_set) for data_set in DATA_SETS]
+    if any('start_box_ap' in result for result in results):
+        parts.append(_start(results))
     return '\n\n'.join([*parts, _cost(results)])
 
 
@@ -68,6 +70,21 @@ def _accuracy(results: Sequence[dict], data_set: str) -> str:
             difference = theirs and paired_difference(ours, theirs)
             cells.append(_points(*difference, sign='+') if difference else '')
         rows.append(_row(model.label, *cells))
+    return '\n'.join(rows)
+
+
+def _start(results: Sequence[dict]) -> str:
+    head = [f'{of}, {name}' for name in DATA_SETS for of in METRICS.values()]
+    rows = [_row('before any step', *head), '|---' * (1 + len(head)) + '|']
+    for name, model in MODELS.items():
+        samples = [
+            list(values(results, data_set, name, f'start_{key}').values())
+            for data_set in DATA_SETS
+            for key in METRICS
+        ]
+        if any(samples):
+            cells = (_points(*mean_and_error(sample)) if sample else '' for sample in samples)
+            rows.append(_row(model.label, *cells))
     return '\n'.join(rows)
 
 

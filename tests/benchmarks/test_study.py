@@ -3,7 +3,6 @@
 import argparse
 import json
 import math
-from pathlib import Path
 
 import pytest
 import study
@@ -148,8 +147,36 @@ def test_killed_run_goes_on(tmp_path, monkeypatch):
         assert resumed[key] == whole[key]
 
 
+def test_weights_to_start_from_come_first_and_once(tmp_path):
+    asked = [study.Run('shapes', model, 0) for model in ('lesa-silent', 'lesa-fresh', 'lesa-15')]
+    convolution = study.Run('shapes', 'convolution', 0)
+    assert study.with_starts(asked, tmp_path) == [convolution, *asked]
+    assert study.with_starts([convolution, *asked], tmp_path) == [convolution, *asked]
+    convolution.weights(tmp_path).parent.mkdir()
+    convolution.weights(tmp_path).touch()
+    assert study.with_starts(asked, tmp_path) == asked
+
+
+def test_start_is_loaded_by_a_run_that_has_saved_nothing(tmp_path, monkeypatch):
+    fake = DATA_SETS['shapes']._replace(generate=lambda root, **_: root)
+    monkeypatch.setitem(study.DATA_SETS, 'shapes', fake)
+    run = study.Run('shapes', 'lesa-silent', 3)
+    cfg = study.configure(run, tmp_path)
+    assert not cfg.resume and cfg.load_from == str(run.start().weights(tmp_path))
+    assert cfg.train_cfg.max_epochs == cfg.param_scheduler[-1].T_max == 5
+    run.folder(tmp_path).mkdir()
+    (run.folder(tmp_path) / 'epoch_2.pth').touch()
+    cfg = study.configure(run, tmp_path)
+    assert cfg.resume and not cfg.get('load_from')
+
+
+def test_tables_show_what_a_start_gives_before_any_step():
+    aps = dict(start_box_ap=0.1, start_mask_ap=0.05)
+    lines = study_report.tables([result('lesa-silent', 0, 0.2, **aps)]).splitlines()
+    assert f'| {MODELS["lesa-silent"].label} | 10.0 | 5.0 |  |  |' in lines
+
+
 def test_documentation_shows_the_stored_figures():
-    stored = json.loads(Path(study.RESULTS).read_text(encoding='utf-8'))
-    assert study_report.tables(stored['runs']) in (ROOT / 'docs' / 'study.md').read_text(
-        encoding='utf-8'
-    )
+    stored = json.loads(study.RESULTS['operators'].read_text(encoding='utf-8'))
+    text = (ROOT / 'docs' / 'study.md').read_text(encoding='utf-8')
+    assert study_report.tables(stored['runs']) in text
