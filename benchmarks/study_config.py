@@ -1,6 +1,6 @@
 """What all runs of the study share: the demo's detector, narrower and on smaller images."""
 
-_base_ = ['../configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py']
+_base_ = ['../configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py']
 
 image_size = 128
 data = dict(num_train=400, num_val=200, image_size=image_size)
@@ -15,7 +15,10 @@ model = dict(
         mask_roi_extractor=dict(out_channels=32),
         mask_head=dict(in_channels=32, conv_out_channels=32),
     ),
-    train_cfg=dict(rpn_proposal=dict(nms_pre=100, max_per_img=50), rcnn=dict(sampler=dict(num=16))),
+    train_cfg=dict(
+        rpn_proposal=dict(nms_pre=100, max_per_img=50),
+        rcnn=dict(sampler=dict(num=16, pos_fraction=0.25)),
+    ),
     test_cfg=dict(rpn=dict(nms_pre=100, max_per_img=50), rcnn=dict(max_per_img=20)),
 )
 

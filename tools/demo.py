@@ -5,10 +5,12 @@ demo that was interrupted goes on from its last epoch, one that was finished sta
 """
 
 import os
+import socket
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
+import torch
 from mmdet.apis import init_detector
 from mmdet.registry import DATASETS
 from mmengine.config import Config
@@ -21,7 +23,7 @@ from lesa_mmdet.utils.paths import check_output
 from lesa_mmdet.visualization.compare import draw_beside_truth
 from lesa_mmdet.visualization.curves import plot_curves, read_scalars
 
-CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
+CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py'
 COCO_CONFIG = 'configs/mask_rcnn/mask-rcnn_lesa-r50-dconv-c3-c5_fpn_8xb1-20e_coco-1024.py'
 
 
@@ -35,14 +37,36 @@ def main() -> None:
     cfg = Config.fromfile(CONFIG)
     generate(cfg.data_root)
 
-    train = [sys.executable, 'tools/train.py', CONFIG, '--work-dir', str(args.work_dir)]
+    processes = count_processes(cfg.train_dataloader.batch_size)
+    train = ['tools/dist_train.sh', CONFIG, str(processes), '--work-dir', str(args.work_dir)]
     train += [*resume(args.work_dir, cfg.train_cfg.max_epochs), *of_train]
+    share = cfg.train_dataloader.batch_size // processes
+    train += ['--cfg-options', f'train_dataloader.batch_size={share}']
     print('$', ' '.join(train), flush=True)
-    # The operations of so small a model are not worth sharing between threads.
-    failed = call(train, env={'OMP_NUM_THREADS': '1', **os.environ})
+    failed = call(train, env=environment())
     if failed:
         sys.exit(failed)
     report(args.work_dir)
+
+
+def count_processes(batch_size: int) -> int:
+    """How many processes train: one on a GPU, else one a core, each with as many images."""
+    cores = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+    return max(
+        count for count in range(1, batch_size + 1) if count <= cores and batch_size % count == 0
+    )
+
+
+def environment() -> dict[str, str]:
+    """Variables for the launcher: this Python, a free port, and one thread a process.
+
+    The operations of so small a model are not worth sharing between threads.
+    """
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
+    return {'OMP_NUM_THREADS': '1', 'PORT': str(port), **os.environ, 'PATH': path}
 
 
 def resume(work_dir: Path, max_epochs: int) -> list[str]:

@@ -1,4 +1,4 @@
-_base_ = './mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
+_base_ = './mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py'
 
 # The demo's detector on 4,000 images instead of 600, longer; held out are the demo's 150. To write
 # the images: generate('data/shapes_4000', num_train=4000) of lesa_mmdet.datasets.shapes.
@@ -13,9 +13,6 @@ val_dataloader = dict(dataset=dict(data_root=data_root))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
 test_evaluator = val_evaluator
-
-# Twice as many boxes of an image, half of them of objects: four times as many masks to learn from.
-model = dict(train_cfg=dict(rcnn=dict(sampler=dict(num=64, pos_fraction=0.5))))
 
 # At a constant rate, then down to zero: where the fall begins, the epochs before it do not know.
 max_epochs = 10

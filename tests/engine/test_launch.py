@@ -26,7 +26,7 @@ def test_unknown_config(monkeypatch):
         launch.run_tool('train')
 
 
-CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
+CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py'
 
 
 @pytest.mark.parametrize('tool', ['train', 'test'])

@@ -19,7 +19,7 @@ from helpers.training import printed_metrics
 
 pytestmark = pytest.mark.slow
 
-DETECTOR = ROOT / 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
+DETECTOR = ROOT / 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py'
 EPOCHS, ITERATIONS = 2, 4
 
 

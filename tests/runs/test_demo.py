@@ -11,7 +11,7 @@ from helpers.training import printed_metrics
 
 pytestmark = pytest.mark.slow
 
-CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
+CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py'
 FEW = ('train_cfg.max_epochs=1', 'train_dataloader.dataset.indices=16')
 
 

@@ -12,7 +12,7 @@ from lesa_mmdet.datasets.shapes import generate
 
 from helpers.paths import ROOT
 
-CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
+CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py'
 
 
 @pytest.fixture

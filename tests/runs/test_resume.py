@@ -14,7 +14,7 @@ from helpers.training import kill, start
 
 pytestmark = pytest.mark.slow
 
-CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
+CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py'
 EPOCHS, ITERATIONS = 3, 8
 
 

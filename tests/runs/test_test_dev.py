@@ -11,7 +11,7 @@ from lesa_mmdet.visualization.curves import read_scalars
 
 pytestmark = pytest.mark.slow
 
-CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
+CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py'
 
 
 @pytest.fixture

@@ -207,7 +207,7 @@ class TestCommandLine:
         assert line.endswith('| 79.55, 94.79 |')
 
     def test_prints_named_configs(self, tool, run):
-        config = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
+        config = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py'
         out = run('tools/model_table.py', config, '--json')
         (row,) = json.loads(out[out.index('[\n') :])
         assert row['config'] == config

@@ -28,7 +28,9 @@ model = dict(
         ),
     ),
     train_cfg=dict(
-        rpn_proposal=dict(nms_pre=200, max_per_img=100), rcnn=dict(sampler=dict(num=32))
+        rpn_proposal=dict(nms_pre=200, max_per_img=100),
+        # Half of the boxes are of objects: a mask is learned from no others, and masks cost little.
+        rcnn=dict(sampler=dict(num=64, pos_fraction=0.5)),
     ),
     test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=100)),
 )
@@ -62,7 +64,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
 test_evaluator = val_evaluator
 
-max_epochs = 10
+max_epochs = 6
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=2)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
