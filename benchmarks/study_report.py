@@ -21,27 +21,21 @@ def values(results: Sequence[dict], data_set: str, model: str, key: str) -> dict
     }
 
 
-def mean_and_error(sample: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and its standard error, which one value does not have."""
+def mean_and_half(sample: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and half its 95% confidence interval, Student's, which one value does not have."""
+    mean = statistics.fmean(sample)
     if len(sample) < 2:
-        return statistics.fmean(sample), None
-    return statistics.fmean(sample), statistics.stdev(sample) / len(sample) ** 0.5
+        return mean, None
+    error = statistics.stdev(sample) / len(sample) ** 0.5
+    return mean, error * student.ppf((1 + CONFIDENCE) / 2, len(sample) - 1)
 
 
 def paired_difference(
     ours: dict[int, float], theirs: dict[int, float]
 ) -> tuple[float, float | None] | None:
-    """Mean difference of the runs of equal seeds, and half its confidence interval.
-
-    The interval is Student's for the differences; one seed has none, and none no difference.
-    """
+    """Mean difference of the runs of equal seeds, and half its interval; of no seeds, none."""
     differences = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
-    if not differences:
-        return None
-    mean, error = mean_and_error(differences)
-    if error is None:
-        return mean, None
-    return mean, error * student.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)
+    return mean_and_half(differences) if differences else None
 
 
 def tables(results: Sequence[dict]) -> str:
@@ -53,7 +47,8 @@ def tables(results: Sequence[dict]) -> str:
 
 
 def _accuracy(results: Sequence[dict], data_set: str) -> str:
-    head = ['seeds']
+    limit = DATA_SETS[data_set].found_out
+    head = ['seeds', *(['found out'] if limit else [])]
     for name in METRICS.values():
         head += [name, 'difference']
     rows = [_row(DATA_SETS[data_set].title, *head), '|---' * (1 + len(head)) + '|']
@@ -63,9 +58,10 @@ def _accuracy(results: Sequence[dict], data_set: str) -> str:
         if not seeds:
             continue
         cells = [str(seeds)]
+        if limit:
+            cells.append(str(sum(ap > limit for ap in of_metric['box_ap'].values())))
         for key, ours in of_metric.items():
-            mean, error = mean_and_error(list(ours.values()))
-            cells.append(_points(mean, error))
+            cells.append(_points(*mean_and_half(list(ours.values()))))
             theirs = model.against and values(results, data_set, model.against, key)
             difference = theirs and paired_difference(ours, theirs)
             cells.append(_points(*difference, sign='+') if difference else '')
@@ -112,14 +108,14 @@ def _row(*cells: str) -> str:
     return f'| {" | ".join(cells)} |'
 
 
-def _points(value: float, error: float | None, sign: str = '') -> str:
-    """AP in points with what is behind the plus-minus."""
+def _points(value: float, half: float | None, sign: str = '') -> str:
+    """AP in points with half its interval."""
     text = f'{100 * value:{sign}.1f}'
-    return text if error is None else f'{text} ± {100 * error:.1f}'
+    return text if half is None else f'{text} ± {100 * half:.1f}'
 
 
 def plot(results: Sequence[dict], path: Path) -> None:
-    """Draw the box AP of every run, and the mean of each model with its standard error.
+    """Draw the box AP of every run, and the mean of each model with its interval.
 
     Args:
         results (Sequence[dict]): The runs.
@@ -137,9 +133,9 @@ def plot(results: Sequence[dict], path: Path) -> None:
                     continue
                 label = METRICS[key] if height == 0 else None
                 axes.plot(aps, [height + shift] * len(aps), '.', color=colour, alpha=0.4)
-                mean, error = mean_and_error(aps)
+                mean, half = mean_and_half(aps)
                 style = dict(fmt='|', color=colour, capsize=3, markersize=12, label=label)
-                axes.errorbar(mean, height + shift, xerr=error or 0, **style)
+                axes.errorbar(mean, height + shift, xerr=half or 0, **style)
         axes.set(title=DATA_SETS[data_set].title, xlabel='AP (points)')
         axes.set_yticks(range(len(names)), [MODELS[name].label for name in names])
         axes.grid(alpha=0.3)
