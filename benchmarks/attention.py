@@ -4,7 +4,7 @@ Each is measured in the forms that a user can choose from: this package's backen
 definition, PyTorch's scaled_dot_product_attention on one-hot positions, and flex_attention (GPU).
 Ratios are to 'auto', all from one run:
 
-    python benchmarks/attention.py --json attention.json --plot attention.png
+    python benchmarks/attention.py --plot attention.png
 """
 
 import argparse
@@ -203,7 +203,11 @@ def main() -> None:
             ours = result
         records.append({**asdict(case), 'result': result, 'floor': floor})
         print(report(case, result, ours, floor), flush=True)
-    save(args.json, about, records)
+    if args.json or args.floor:
+        save(args.json, 'floor' if args.floor else 'attention', about, records)
+    else:
+        for part in dict.fromkeys(record['part'] for record in records):
+            save(None, part, about, [record for record in records if record['part'] == part])
     if args.plot:
         plot(records, args.plot)
 

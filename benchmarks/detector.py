@@ -2,7 +2,7 @@
 
 Images and targets are random; the step is forward, losses, backward and SGD, batch 1:
 
-    python benchmarks/detector.py --models mask-rcnn htc --sizes 1024 1280 --json detector.json
+    python benchmarks/detector.py --models mask-rcnn htc --sizes 1024 1280
 """
 
 from collections.abc import Callable
@@ -75,7 +75,7 @@ def main() -> None:
             cases = {name: (*how, model, size, name) for name in args.backbones}
             for name, result in compare(cases, figures).items():
                 records.append(dict(model=model, size=size, backbone=name, result=result))
-    save(args.json, about, records)
+    save(args.json, 'detector', about, records)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """What Triton compiles our attention kernels to, for each entry of their tables. Needs no GPU.
 
-    python benchmarks/kernels.py --json kernels.json
+    python benchmarks/kernels.py
     PYTHONPATH=folder/of/another/triton python benchmarks/kernels.py
 
 "instructions" are those that a thread issues in the innermost loop, for one logit of the tile that
@@ -21,7 +21,7 @@ os.environ['TRITON_INTERPRET'] = '0'  # read once, while the package is imported
 
 import torch  # noqa: E402
 import triton  # noqa: E402
-from measure import check_outputs, save  # noqa: E402
+from measure import add_json, check_outputs, save  # noqa: E402
 from torch import Tensor  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
 
@@ -185,14 +185,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--dtype', nargs='+', default=['bfloat16', 'float32'])
     parser.add_argument('--channels', nargs='+', help='of a head: 16/32, or 32 for ELSA')
     parser.add_argument('--size', nargs=2, type=int, default=(64, 64), help='of the map')
-    parser.add_argument('--json', help='file for all figures')
+    add_json(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
     check_outputs(args.json)
-    about = dict(triton=triton.__version__, torch=torch.__version__, size=list(args.size))
+    about = dict(name=f'triton-{triton.__version__}', torch=torch.__version__, size=list(args.size))
     print(', '.join(f'{key} {value}' for key, value in about.items()))
     records = []
     for record in measure(tuple(args.size), args.dtype, args.channels, args.capability):
@@ -200,7 +200,7 @@ def main() -> None:
             print('| ' + ' | '.join(record) + ' |\n|' + '---|' * len(record))
         records.append(record)
         print('| ' + ' | '.join(map(str, record.values())) + ' |', flush=True)
-    save(args.json, about, records)
+    save(args.json, 'kernels', about, records)
 
 
 if __name__ == '__main__':

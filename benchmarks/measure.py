@@ -1,10 +1,17 @@
-"""Time and peak memory of one case, in a process of its own so that the peak is that case's."""
+"""Time and peak memory of one case, in a process of its own so that the peak is that case's.
 
+What a benchmark measures is data: it is written to ``results/MACHINE/NAME.json``, from which
+``report.py`` renders the tables of the documentation.
+"""
+
+import datetime
 import json
 import multiprocessing
 import os
 import platform
+import re
 import resource
+import subprocess
 import sys
 import threading
 from argparse import ArgumentParser
@@ -18,6 +25,7 @@ from torch.utils.benchmark import Timer
 from lesa_mmdet.utils.paths import check_output
 from lesa_mmdet.visualization.curves import PICTURES
 
+RESULTS = Path(__file__).with_name('results')
 RSS_UNIT = 1 if sys.platform == 'darwin' else 1024  # bytes in a unit of ru_maxrss
 
 
@@ -28,8 +36,13 @@ def make_parser(description: str, seconds: float = 5) -> ArgumentParser:
     parser.add_argument(
         '--seconds', type=float, default=seconds, help='time to repeat each step for'
     )
-    parser.add_argument('--json', help='file for all figures')
+    add_json(parser)
     return parser
+
+
+def add_json(parser: ArgumentParser) -> None:
+    """Add ``--json``, where the figures go."""
+    parser.add_argument('--json', help='file for all figures, instead of results/MACHINE/NAME.json')
 
 
 def announce(device: str) -> dict:
@@ -48,8 +61,14 @@ def machine(device: str) -> dict:
         lines = cpuinfo.read_text(encoding='utf-8').splitlines() if cpuinfo.is_file() else []
         names = [line.split(':')[1].strip() for line in lines if line.startswith('model name')]
         name = f'{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads'
-    load = os.getloadavg()[0]
-    return dict(name=name, torch=torch.__version__, system=platform.platform(), load=round(load, 1))
+    return dict(
+        name=name,
+        instructions=torch.backends.cpu.get_cpu_capability() if device == 'cpu' else 'CUDA',
+        torch=torch.__version__,
+        python=platform.python_version(),
+        system=platform.platform(),
+        load=round(os.getloadavg()[0], 1),
+    )
 
 
 def ratios(result: dict, base: dict) -> str:
@@ -60,12 +79,34 @@ def ratios(result: dict, base: dict) -> str:
     )
 
 
-def save(path: str | None, about: dict, records: list[dict]) -> None:
-    """Write all figures as JSON, if a file is named."""
-    if path:
-        Path(path).write_text(
-            json.dumps(dict(machine=about, records=records), indent=1), encoding='utf-8'
-        )
+def save(path: str | None, name: str, about: dict, records: list[dict]) -> None:
+    """Write all figures as JSON, with what they depend on.
+
+    Args:
+        path (str, optional): The file; by default ``results/MACHINE/NAME.json``.
+        name (str): What was measured, in a word.
+        about (dict): The machine, of :func:`announce`.
+        records (list[dict]): The figures.
+    """
+    folder = '-'.join(str(about[key]) for key in ('name', 'instructions') if key in about)
+    slug = re.sub(r'[^a-z0-9.]+', '-', re.sub(r'\((R|TM)\)', '', folder).lower()).strip('-')
+    file = Path(path) if path else RESULTS / slug / f'{name}.json'
+    file.parent.mkdir(parents=True, exist_ok=True)
+    head = dict(
+        machine=about,
+        commit=find_commit(),
+        date=datetime.date.today().isoformat(),
+        command=' '.join(['python', *sys.argv]),
+    )
+    file.write_text(json.dumps({**head, 'records': records}, indent=1) + '\n', encoding='utf-8')
+    print(f'\n{file}')
+
+
+def find_commit() -> str:
+    """The commit that is measured, with a + if files differ from it; 'unknown' outside of git."""
+    command = ['git', 'describe', '--always', '--dirty=+', '--exclude=*']
+    found = subprocess.run(command, cwd=RESULTS.parent, capture_output=True, text=True)
+    return found.stdout.strip() or 'unknown'
 
 
 def check_outputs(json_file: str | None, plot: str | None = None) -> None:

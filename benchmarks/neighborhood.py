@@ -3,7 +3,7 @@
 The sum is compared with the definition, which lays all neighbourhoods out in memory, and on a GPU
 with mmcv's CARAFE. The backbones run forward and backward on one image:
 
-    python benchmarks/neighborhood.py --json neighborhood.json
+    python benchmarks/neighborhood.py
 """
 
 import time
@@ -124,7 +124,7 @@ def main() -> None:
             {name: (run, name, *options) for name in names}, figures
         ).items():
             records.append(dict(case=title, name=name, dtype=args.dtype, result=result))
-        save(args.json, about, records)
+    save(args.json, 'neighborhood', about, records)
 
 
 if __name__ == '__main__':

@@ -2,7 +2,7 @@
 
 Images and labels are random; the step is forward, cross entropy, backward and SGD:
 
-    python benchmarks/pretrain.py --batch 8 --json pretrain.json
+    python benchmarks/pretrain.py --batch 8
 """
 
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def main() -> None:
         dict(form=form, batch=args.batch, size=args.size, result=result)
         for form, result in compare(cases, figures).items()
     ]
-    save(args.json, about, records)
+    save(args.json, 'pretrain', about, records)
 
 
 if __name__ == '__main__':

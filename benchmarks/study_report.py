@@ -79,7 +79,7 @@ def _start(results: Sequence[dict]) -> str:
             for key in METRICS
         ]
         if any(samples):
-            cells = (_points(*mean_and_error(sample)) if sample else '' for sample in samples)
+            cells = (_points(*mean_and_half(sample)) if sample else '' for sample in samples)
             rows.append(_row(model.label, *cells))
     return '\n'.join(rows)
 

@@ -8,9 +8,10 @@ Everything is as the config says: model, image size, data set, optimizer. Option
 import argparse
 import resource
 import time
+from pathlib import Path
 
 import torch
-from measure import RSS_UNIT, announce
+from measure import RSS_UNIT, add_json, announce, check_outputs, save
 from mmdet.registry import MODELS
 from mmengine.config import DictAction
 from mmengine.optim import build_optim_wrapper
@@ -27,8 +28,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    add_json(parser)
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     args = parser.parse_args()
+    check_outputs(args.json)
     cfg = load_config(args.config, args.cfg_options)
     check_config(cfg, 'train')
     cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
@@ -50,9 +53,16 @@ def main() -> None:
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT  # PyTorch itself, too
 
-    announce(args.device)
+    about = announce(args.device)
     print(f'{args.config}: image {tuple(images["inputs"][0].shape[1:])}, one training step')
     print(f'{seconds:.1f} s, {peak / 2**20:.0f} MiB, losses {losses}')
+    result = dict(seconds=round(seconds, 1), mib=round(peak / 2**20))
+    save(
+        args.json,
+        f'train_step-{Path(args.config).stem}',
+        about,
+        [dict(config=args.config, result=result)],
+    )
 
 
 if __name__ == '__main__':
