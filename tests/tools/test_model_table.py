@@ -3,7 +3,9 @@
 import importlib.util
 import json
 
+import mmcv
 import mmdet
+import mmengine
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -11,6 +13,7 @@ from mmengine.config import Config
 from mmengine.fileio import load
 
 from helpers.backbones import mmdet_scope  # noqa: F401
+from helpers.cached import cached
 from helpers.golden import golden_cases
 from helpers.paths import ROOT
 
@@ -79,7 +82,16 @@ def tool():
 
 @pytest.fixture(scope='module')
 def all_rows(tool):
-    return [tool.analyze(entry) for entry in tool.read_index()]
+    files = [ROOT / 'tools' / 'model_table.py', ROOT / 'model-index.yml']
+    files += [path for path in ROOT.glob('configs/**/*') if path.suffix in ('.py', '.yml')]
+    files += ROOT.glob('lesa_mmdet/**/*.py')
+    versions = [package.__version__ for package in (torch, mmcv, mmengine, mmdet)]
+    return cached(
+        'model_table',
+        files,
+        versions,
+        lambda: [tool.analyze(entry) for entry in tool.read_index()],
+    )
 
 
 @pytest.fixture(scope='module')
@@ -127,10 +139,8 @@ def test_results_are_the_papers(rows):
 @pytest.mark.skipif(mmdet.__version__ != '3.3.0', reason='the documents count those of mmdet 3.3.0')
 def test_documents_are_current(tool, all_rows):
     for path, text in tool.render_documents(all_rows).items():
-        assert len(text.splitlines()) > 20
-        assert path.read_text(encoding='utf-8') == text, (
-            f'{path}: run python tools/model_table.py --write'
-        )
+        assert text.count('](') > 0
+        assert path.read_text(encoding='utf-8') == text, f'{path}: run python tools/model_table.py --write'
 
 
 def test_backbones_have_the_parameters_of_the_facts(rows):

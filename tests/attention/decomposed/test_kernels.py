@@ -7,16 +7,23 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from lesa_mmdet.attention import support
 
+from helpers.cached import cached
 from helpers.paths import ROOT
 
-pytest.importorskip('triton', reason='Triton is not installed')
+triton = pytest.importorskip('triton', reason='Triton is not installed')
 
 OLDEST_ROOT = Path(sys.prefix) / 'oldest-triton'  # where `make test` puts it
 GPUS = ('8.0', '8.9', '9.0', '10.0')  # compute capabilities
 SCRIPT = 'benchmarks/kernels.py'
+DEPENDS_ON = [
+    ROOT / SCRIPT,
+    ROOT / 'requirements' / 'oldest-triton.txt',
+    *(ROOT / 'lesa_mmdet' / 'attention').rglob('*.py'),
+]
 
 
 @pytest.fixture
@@ -29,7 +36,13 @@ def compiled(run, tmp_path):
         run(SCRIPT, *args, '--json', path, forked=forked, TRITON_CACHE_DIR=str(tmp_path), **env)
         return json.loads(path.read_text(encoding='utf-8'))['records']
 
-    return compile_kernels
+    def compile_once(*args, **env):
+        oldest = 'PYTHONPATH' in env
+        name = re.sub(r'\W+', '-', ' '.join(['kernels', *args, *['oldest'] * oldest]))
+        versions = (triton.__version__, torch.__version__)
+        return cached(name, DEPENDS_ON, versions, lambda: compile_kernels(*args, **env))
+
+    return compile_once
 
 
 # Instructions of a thread for a tile of 64 x 64 keys and queries on Hopper, which is what bounds
