@@ -1,13 +1,15 @@
 """Parameters and FLOPs of every config at its nominal size, beside the paper's results.
 
-Prints a table of detectors and one of classifiers, or writes those of README.md and docs/ anew.
+Prints a table of detectors and one of classifiers, or writes those of the READMEs and docs/ anew.
 Nothing is computed: the models are built and run on the meta device, whose tensors have no values.
 """
 
 import json
+import os
+import sys
 import warnings
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mmengine.config import Config
@@ -27,6 +29,18 @@ OPERATORS = {
     'SelfAttention': 'self-attention',
     'AugmentedAttention': 'attention augmentation',
 }
+FRAMEWORKS = {
+    'mask-rcnn': 'Mask R-CNN',
+    'htc': 'HTC',
+    'cascade-mask-rcnn': 'Cascade Mask R-CNN',
+}
+# The columns of README's two tables: operators by their heading.
+OF_RESNETS = {
+    'convolution': 'convolution',
+    'self-attention': 'self-attention',
+    'LESA': 'LESA',
+}
+OF_SWINS = {'windows': 'Swin', 'ELSA': 'ELSA-Swin'}
 SWINS = {(96, 6): 'Swin-T', (96, 18): 'Swin-S', (128, 18): 'Swin-B'}  # width, depth of stage 3
 
 
@@ -39,19 +53,24 @@ def main() -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument('--json', action='store_true', help='print JSON instead of markdown')
     group.add_argument('--write', action='store_true', help='write the tables of the documentation')
+    group.add_argument('--check', action='store_true', help='fail if --write would change any')
     args = parser.parse_args()
     # mmengine imports it once for every base file.
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
-    if args.write and args.configs:
-        parser.error('--write is for the tables of all configs: name none')
+    if (args.write or args.check) and args.configs:
+        parser.error('--write and --check are for the tables of all configs: name none')
 
     rows = [analyze(entry) for entry in choose(list(read_index()), args.configs)]
-    if args.write:
+    if args.check:
+        changed = find_changed(render_documents(rows))
+        if changed:
+            sys.exit(f'error: {", ".join(changed)} would change: tools/model_table.py --write')
+    elif args.write:
         for path, text in render_documents(rows).items():
             path.write_text(text, encoding='utf-8')
             print(f'{path} written')
     else:
-        print(json.dumps(rows, indent=2) if args.json else render(rows, ''))
+        print(json.dumps(rows, indent=2) if args.json else render(rows, ROOT))
 
 
 def read_index() -> Iterator[dict]:
@@ -152,12 +171,12 @@ def read_results(entry: dict, dataset: str) -> list[float]:
     return [ap for result in results for ap in result['Metrics'].values()]
 
 
-def render(rows: list[dict], configs: str) -> str:
+def render(rows: list[dict], folder: Path) -> str:
     """Markdown: a table of the detectors and one of the classifiers, if there are any.
 
     Args:
         rows (list[dict]): What :func:`analyze` returns.
-        configs (str): Relative path from the document to the folder that has ``configs``.
+        folder (Path): Where the document lies, for its links.
     """
     tables = []
     for task, header, columns in (
@@ -165,15 +184,61 @@ def render(rows: list[dict], configs: str) -> str:
         ('classification', CLASSIFIER_HEADER, classifier_columns),
     ):
         lines = [
-            [f'[{row["name"]}]({configs}{row["config"]})', *columns(row)]
-            for row in rows
-            if row['task'] == task
+            [link(row['name'], row, folder), *columns(row)] for row in rows if row['task'] == task
         ]
         if lines:
-            rule = '|---' * len(header) + '|\n'
-            head, *body = (f'| {" | ".join(map(str, line))} |\n' for line in (header, *lines))
-            tables.append(''.join((head, rule, *body)))
+            tables.append(make_table(header, lines))
     return '\n'.join(tables)
+
+
+def render_results(rows: list[dict], folder: Path) -> str:
+    """Markdown: the papers' box AP and mask AP, operators beside each other; ResNets, then Swins.
+
+    Args:
+        rows (list[dict]): Detectors that :func:`analyze` returns.
+        folder (Path): Where the document lies, for its links.
+    """
+    tables = []
+    for operators in (OF_RESNETS, OF_SWINS):
+        lines: dict[tuple, dict[str, str]] = {}
+        for row in rows:
+            if row['paper_val'] and row['operator'] in operators:
+                aps = ', '.join(map(str, row['paper_val']))
+                cells = lines.setdefault(name_detector(row), {})
+                cells[row['operator']] = link(aps, row, folder)
+        tables.append(
+            make_table(
+                ('Detector, backbone', 'Image', 'Epochs', *operators.values()),
+                [
+                    [*key, *(cells.get(name, '') for name in operators)]
+                    for key, cells in lines.items()
+                ],
+            )
+        )
+    return '\n'.join(tables)
+
+
+def name_detector(row: dict) -> tuple[str, str, int]:
+    """What the detectors of a line of README's tables have in common: kind, image and epochs."""
+    framework = FRAMEWORKS[row['name'].partition('_')[0]]
+    deformable = ', deformable' if row['deformable'] else ''
+    return f'{framework}, {row["backbone"]}{deformable}', name_image(row), row['epochs']
+
+
+def name_image(row: dict) -> str:
+    height, width = row['image_size']
+    return f'{width} x {height}' + (' keeping the ratio' if row.get('keep_ratio') else '')
+
+
+def link(text: str, row: dict, folder: Path) -> str:
+    """A link from a document in a folder to the config of a row."""
+    return f'[{text}]({os.path.relpath(ROOT / row["config"], folder)})'
+
+
+def make_table(header: Iterable, lines: Iterable[Iterable]) -> str:
+    """Markdown of a table."""
+    head, *body = (f'| {" | ".join(map(str, line))} |\n' for line in (header, *lines))
+    return ''.join((head, '|---' * len(list(header)) + '|\n', *body))
 
 
 DETECTOR_HEADER = (
@@ -192,8 +257,7 @@ def detector_columns(row: dict) -> Iterator:
     deformable = ', deformable' if row['deformable'] else ''
     yield f'{row["backbone"]}, {row["operator"]}{deformable}'
     yield row['epochs']
-    height, width = row['image_size']
-    yield f'{width} x {height}' + (' keeping the ratio' if row['keep_ratio'] else '')
+    yield name_image(row)
     yield f'{row["parameters"] / 1e6:.2f}, {row["backbone_parameters"] / 1e6:.2f}'
     yield f'{row["flops"] / 1e9:.1f}, {row["backbone_flops"] / 1e9:.1f}'
     yield ', '.join(map(str, row['paper_val']))
@@ -214,8 +278,7 @@ CLASSIFIER_HEADER = (
 def classifier_columns(row: dict) -> Iterator:
     yield f'{row["backbone"]}, {row["operator"]}'
     yield row['epochs']
-    height, width = row['image_size']
-    yield f'{width} x {height}'
+    yield name_image(row)
     without_tables = row['parameters'] - row['table_parameters']
     yield f'{row["parameters"] / 1e6:.2f}, {without_tables / 1e6:.2f}'
     yield f'{row["flops"] / 1e9:.2f}'
@@ -226,13 +289,16 @@ def render_documents(rows: list[dict]) -> dict[Path, str]:
     """The documents that have a table, with it."""
     detectors = [row for row in rows if row['task'] == 'detection']
     classifiers = [row for row in rows if row['task'] == 'classification']
-    of_paper = render([row for row in detectors if row['paper_val']], '')
+    docs = ROOT / 'docs'
     tables = {
-        ROOT / 'README.md': of_paper,
-        ROOT / 'README_zh-CN.md': of_paper,
-        ROOT / 'docs' / 'model_table.md': render(detectors, '../'),
-        ROOT / 'docs' / 'pretraining.md': render(classifiers, '../'),
+        ROOT / 'README.md': render_results(detectors, ROOT),
+        ROOT / 'README_zh-CN.md': render_results(detectors, ROOT),
+        docs / 'model_table.md': render(detectors, docs),
+        docs / 'pretraining.md': render(classifiers, docs),
     }
+    for folder in dict.fromkeys((ROOT / row['config']).parent for row in rows):
+        of_folder = [row for row in rows if (ROOT / row['config']).parent == folder]
+        tables[folder / 'README.md'] = render(of_folder, folder)
     texts = {}
     for path, table in tables.items():
         before, begin, rest = path.read_text(encoding='utf-8').partition(BEGIN)
@@ -243,6 +309,15 @@ def render_documents(rows: list[dict]) -> dict[Path, str]:
             )
         texts[path] = before + begin + table + end + after
     return texts
+
+
+def find_changed(texts: dict[Path, str]) -> list[str]:
+    """The documents that differ from these texts."""
+    return [
+        str(path.relative_to(ROOT))
+        for path, text in texts.items()
+        if path.read_text(encoding='utf-8') != text
+    ]
 
 
 if __name__ == '__main__':
