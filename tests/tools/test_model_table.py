@@ -140,7 +140,9 @@ def test_results_are_the_papers(rows):
 def test_documents_are_current(tool, all_rows):
     for path, text in tool.render_documents(all_rows).items():
         assert text.count('](') > 0
-        assert path.read_text(encoding='utf-8') == text, f'{path}: run python tools/model_table.py --write'
+        assert path.read_text(encoding='utf-8') == text, (
+            f'{path}: run python tools/model_table.py --write'
+        )
 
 
 def test_backbones_have_the_parameters_of_the_facts(rows):
