@@ -15,7 +15,7 @@ val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
 test_evaluator = val_evaluator
 
 # At a constant rate, then down to zero: where the fall begins, the epochs before it do not know.
-max_epochs = 10
+max_epochs = 5
 train_cfg = dict(max_epochs=max_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=150),
