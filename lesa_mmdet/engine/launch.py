@@ -4,9 +4,7 @@ import runpy
 import sys
 import warnings
 from argparse import Namespace
-from contextlib import redirect_stderr
 from importlib.util import find_spec
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import torch.distributed as dist
 from mmengine.config import Config
 
 from ..utils.command import command
-from ..utils.configs import load_config
+from ..utils.configs import PRETRAIN_HINT, change_config, is_config, read_config
 from ..utils.errors import UserFileNotFoundError, UserValueError
 from ..utils.paths import TRAIN_HINT, check_exists, check_output
 from .lock import lock_work_dir
@@ -53,23 +51,15 @@ def run_tool(name: str) -> None:
 
 def _choose_tool(name: str) -> tuple[dict[str, Any], Namespace, Config]:
     """The tool of the package that a config belongs to, what it is told, and the config."""
-    tools = {}
-    for package in ('mmdet', 'mmpretrain'):
-        if find_spec(package) is None:
-            continue
-        tool = tools[package] = runpy.run_path(str(find_tool(f'{name}.py', package)))
-        try:
-            with redirect_stderr(StringIO()):
-                args = tool['parse_args']()
-        except SystemExit as error:
-            if not error.code:  # --help
-                raise
-            continue  # the other package may know the argument
-        cfg = load_config(args.config, args.cfg_options)
-        if (cfg.get('default_scope') == 'mmpretrain') == (package == 'mmpretrain'):
-            return tool, args, cfg
-    tools['mmdet']['parse_args']()  # says what is wrong
-    raise UserValueError(f'{" ".join(sys.argv[1:])}: neither mmdet nor mmpretrain takes these')
+    path = next((a for a in sys.argv[1:] if is_config(a) and Path(a).is_file()), None)
+    cfg = read_config(path) if path else Config()  # without one, the tool says what is wrong
+    package = 'mmpretrain' if cfg.get('default_scope') == 'mmpretrain' else 'mmdet'
+    tool = runpy.run_path(str(find_tool(f'{name}.py', package)))
+    args = tool['parse_args']()
+    if args.config != path:
+        cfg = read_config(args.config)
+    change_config(cfg, args.cfg_options or {})
+    return tool, args, cfg
 
 
 def find_tool(name: str, package: str = 'mmdet') -> Path:
@@ -78,7 +68,10 @@ def find_tool(name: str, package: str = 'mmdet') -> Path:
     Raises:
         FileNotFoundError: If this installation of the package has none.
     """
-    tool = Path(find_spec(package).origin).parent / '.mim' / 'tools' / name
+    spec = find_spec(package)
+    if spec is None:
+        raise UserValueError(PRETRAIN_HINT)
+    tool = Path(spec.origin).parent / '.mim' / 'tools' / name
     if not tool.is_file():
         raise UserFileNotFoundError(
             f"{package}'s own tools/{name} is not at {tool}: install {package} as a package "

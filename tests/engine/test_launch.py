@@ -34,13 +34,26 @@ def test_arguments_in_every_order(tool, monkeypatch):
     monkeypatch.chdir(ROOT)
     positional = [CONFIG] if tool == 'train' else [CONFIG, 'model.pth']
     options = ['--work-dir', 'out'], ['--launcher', 'none'], ['--cfg-options', 'a=1', 'b=2']
-    monkeypatch.setattr(launch, 'load_config', lambda path, options: dict(path=path, **options))
+    read = []
+    monkeypatch.setattr(launch, 'read_config', lambda path: read.append(path) or {})
+    monkeypatch.setattr(launch, 'change_config', lambda cfg, options: cfg.update(options))
     for groups in permutations([positional, *options]):
         before = groups[: groups.index(positional)]
         if before and before[-1] == options[2]:
             continue  # options take all that follows
         monkeypatch.setattr(sys, 'argv', [f'{tool}.py', *chain(*groups)])
         _, args, cfg = launch._choose_tool(tool)
-        assert args.config == cfg['path'] == CONFIG and args.work_dir == 'out'
+        assert args.config == CONFIG and args.work_dir == 'out'
         assert cfg['a'] == 1 and cfg['b'] == 2
         assert tool == 'train' or args.checkpoint == 'model.pth'
+        assert read == [CONFIG]  # once
+        read.clear()
+
+
+@pytest.mark.parametrize('arguments', [[], ['--cfg-options', 'a=1'], [CONFIG, '--nonsense']])
+def test_what_is_wrong_with_the_arguments_is_said(arguments, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, 'argv', ['train.py', *arguments])
+    with pytest.raises(SystemExit) as exit:
+        launch.run_tool('train')
+    assert exit.value.code == 2 and 'usage: ' in capsys.readouterr().err
