@@ -4,6 +4,8 @@ No other module imports these from mmdet or mmengine, so that another home of th
 The package imports this module first: if a stack is missing, one sentence says so.
 """
 
+from functools import partial
+
 try:
     import mmcv.ops  # noqa: F401
     import mmdet  # noqa: F401
@@ -30,6 +32,7 @@ from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmengine.hooks import CheckpointHook, DistSamplerSeedHook, Hook
 from mmengine.model import BaseModule, ModuleList
 from mmengine.registry import MODELS as ROOT_MODELS
+from pycocotools import coco
 
 __all__ = [
     'DATASETS',
@@ -55,6 +58,10 @@ __all__ = [
     'WindowMSA',
     'register_backbone',
 ]
+
+
+# Annotations are UTF-8; pycocotools opens them in the locale's encoding, for mmdet's metrics, too.
+coco.open = partial(open, encoding='utf-8')
 
 
 def register_backbone(backbone: type) -> type:
