@@ -84,7 +84,7 @@ def infer(
         checkpoint=[str(checkpoint), stamp(checkpoint)],
         score_thr=score_thr,
     )
-    records = Records(Path(out_dir), settings)
+    records = Records(Path(out_dir).expanduser(), settings)
     runner = Runner(Predictor.of(model), records, batch_size, score_thr)
     todo = [source for source in sources if not records.has(source)]
     report = Report(skipped=len(sources) - len(todo))

@@ -8,7 +8,8 @@ from urllib.parse import unquote, urlparse
 from mmengine.fileio import dump
 
 from ..utils.errors import UserValueError
-from ..utils.images import IMAGE_SUFFIXES, is_url
+from ..utils.images import IMAGE_SUFFIXES
+from ..utils.paths import is_url
 
 VIDEO_SUFFIXES = frozenset(('.avi', '.mkv', '.mov', '.mp4', '.webm'))
 
@@ -127,5 +128,5 @@ def stamp(path: str | Path) -> list[int] | None:
     """What tells whether a file has changed; of a URL None."""
     if is_url(path):
         return None
-    status = Path(path).stat()
+    status = Path(path).expanduser().stat()
     return [status.st_size, status.st_mtime_ns]

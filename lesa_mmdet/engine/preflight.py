@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ from mmengine.fileio import join_path
 
 from ..upstream import DATASETS
 from ..utils.errors import UserFileNotFoundError, UserValueError
-from ..utils.paths import check_exists
+from ..utils.paths import check_exists, is_url
+from ..utils.text import shorten
 
 COCO_HINT = (
     'get COCO 2017 with tools/download_coco.py, which puts it into data/coco (annotations/, '
@@ -80,15 +81,16 @@ def check_files(cfg: Mapping[str, Any], tool: str) -> None:
                 _check_image_folder(dataset, loader, cfg['model'].get('head') or {})
         for dataset in _dicts_with(cfg.get(loader), 'ann_file'):
             ann_file, hint = _ann_file(dataset), _hint(dataset)
-            check_exists(ann_file, f'annotation file of {loader}', hint)
+            check_exists(ann_file, f'annotation file of {loader}', hint, knows_home=False)
             for kind, folder in (dataset.get('data_prefix') or {}).items():
                 path = join_path(dataset.get('data_root') or '', folder)
                 folder_hint = STUFF_HINT if kind == 'seg' else hint
-                check_exists(path, f'{kind} folder of {loader}', folder_hint, is_folder=True)
+                what = f'{kind} folder of {loader}'
+                check_exists(path, what, folder_hint, is_folder=True, knows_home=False)
     for evaluator in EVALUATORS[tool]:
         for metric in _dicts_with(cfg.get(evaluator), 'ann_file'):
             what = f'annotation file of {evaluator}'
-            check_exists(metric['ann_file'], what, _hint(metric))
+            check_exists(metric['ann_file'], what, _hint(metric), knows_home=False)
     if tool == 'train':
         for init_cfg in _dicts_with(cfg.get('model'), 'checkpoint'):
             check_exists(init_cfg['checkpoint'], 'pre-trained checkpoint', CHECKPOINT_HINT)
@@ -117,7 +119,7 @@ def check_classes(cfg: Mapping[str, Any], tool: str) -> None:
             ]
             if wrong:
                 raise UserValueError(
-                    f'{loader} has {len(classes)} classes ({_shorten(classes)}), but '
+                    f'{loader} has {len(classes)} classes ({shorten(classes, 6)}), but '
                     f'{", ".join(wrong)}: set the numbers to {len(classes)}, or name the classes '
                     f'that {dataset["ann_file"]} has in metainfo.classes of each data set'
                 )
@@ -160,10 +162,6 @@ def _hint(part: Mapping[str, Any]) -> str:
     return SHAPES_HINT if 'shapes' in Path(path).parts else OWN_HINT
 
 
-def _shorten(names: Sequence[str], first: int = 6) -> str:
-    return ', '.join(names[:first]) + ', ...' * (len(names) > first)
-
-
 def _check_image_folder(dataset: Mapping, loader: str, head: Mapping) -> None:
     """Check that a data set of mmpretrain has a folder of images for each class of the head."""
     root, split = dataset.get('data_root', ''), dataset.get('split', '')
@@ -172,7 +170,7 @@ def _check_image_folder(dataset: Mapping, loader: str, head: Mapping) -> None:
     what, hint = f'image folder of {loader}', IMAGE_FOLDER_HINTS[dataset['type']]
     check_exists(folder, what, hint, is_folder=True)
     listed = dataset.get('ann_file') or Path(root, 'meta', f'{split}.txt').is_file()
-    if listed or '://' in folder:
+    if listed or is_url(folder):
         return
     folders = [entry.path for entry in os.scandir(folder) if entry.is_dir()]
     if not any(os.listdir(path) for path in folders):

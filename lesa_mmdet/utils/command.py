@@ -9,6 +9,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from functools import wraps
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,15 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(main)
     def run(*args: Any, **kwargs: Any) -> None:
+        for stream in (sys.stdout, sys.stderr):  # a name that a terminal cannot show is escaped
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors='backslashreplace')
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         for number, handler in before.items():
             if handler is not signal.SIG_IGN:  # as nohup and `&` in scripts have it
                 signal.signal(number, _end)
         try:
+            sys.argv[1:] = map(_expand_home, sys.argv[1:])
             _check_options(sys.argv[1:])
             main(*args, **kwargs)
         except KeyboardInterrupt:
@@ -125,6 +130,14 @@ def explain(error: BaseException) -> str | None:
     # mmengine before 0.10 raises what a constructor raised anew, with the class's name before it.
     is_anew = error.__cause__ is None and type(context) is type(error)
     return str(context) if is_anew and text.endswith(str(context)) else text
+
+
+def _expand_home(argument: str) -> str:
+    """Let ``~`` be the home folder where a shell leaves it: within quotes, and after ``=``."""
+    name, equals, value = argument.partition('=')
+    if equals and value.startswith('~') and not name.startswith('~'):
+        return f'{name}={os.path.expanduser(value)}'
+    return os.path.expanduser(argument)
 
 
 def _check_options(arguments: Sequence[str]) -> None:

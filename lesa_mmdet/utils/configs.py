@@ -1,5 +1,6 @@
 """Where the configs are, for projects that build on them, and reading them."""
 
+import os
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -31,6 +32,7 @@ _READ = {
     'tta_model',
     'tta_pipeline',
 }
+_SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 _LIKE = 0.9  # how alike a name is to one that it is taken for, of 1
 
 
@@ -61,23 +63,34 @@ def config_path(name: str) -> str:
 
 
 def load_config(path: str, cfg_options: Mapping | None = None) -> Config:
-    """Read a config and change it.
+    """Read a config and change it, see :func:`read_config` and :func:`change_config`."""
+    cfg = read_config(path)
+    change_config(cfg, cfg_options or {})
+    return cfg
+
+
+def is_config(path: str) -> bool:
+    """Whether a file has the name of a config."""
+    return Path(path).suffix in _SUFFIXES
+
+
+def read_config(path: str) -> Config:
+    """Read a config.
 
     Args:
         path (str): Config file.
-        cfg_options (Mapping, optional): Changes, as of ``--cfg-options``.
 
     Raises:
         FileNotFoundError: If it does not exist, or a config in its ``_base_``.
-        ValueError: If it is a classifier's and mmpretrain is not installed, it is no config, or a
-            change would change nothing.
+        ValueError: If it is a classifier's and mmpretrain is not installed, or it is no config.
     """
-    if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
+    if not is_config(path):
         raise UserValueError(f'{path} is no config: its name has to end with .py')
+    path = os.path.expanduser(path)
     if not Path(path).is_file():
         raise UserFileNotFoundError(f'config {path} does not exist; docs/model_table.md lists all')
     try:
-        cfg = Config.fromfile(path)
+        return Config.fromfile(path)
     except FileNotFoundError as error:
         raise UserFileNotFoundError(
             f'{path}: a config in its _base_, or in that of one of them, does not exist: '
@@ -89,10 +102,21 @@ def load_config(path: str, cfg_options: Mapping | None = None) -> Config:
         raise UserValueError(f'{path}: {PRETRAIN_HINT}') from error
     except (SyntaxError, NameError) as error:
         raise UserValueError(f'{path} is no config: {error}') from error
-    for key in cfg_options or {}:
+
+
+def change_config(cfg: Config, options: Mapping[str, Any]) -> None:
+    """Change a config in place.
+
+    Args:
+        cfg (Config): The config.
+        options (Mapping[str, Any]): Changes, as of ``--cfg-options``.
+
+    Raises:
+        ValueError: If a change would change nothing.
+    """
+    for key in options:
         _check_option(cfg, key)
-    cfg.merge_from_dict(cfg_options or {})
-    return cfg
+    cfg.merge_from_dict(options)
 
 
 def _check_option(cfg: Config, key: str) -> None:

@@ -1,5 +1,6 @@
 """Finding and reading images."""
 
+import os
 from collections.abc import Collection, Iterable
 from glob import glob, has_magic
 from pathlib import Path
@@ -9,13 +10,9 @@ import mmcv
 import numpy as np
 
 from .errors import UserFileNotFoundError, UserValueError
+from .paths import is_url
 
 IMAGE_SUFFIXES = frozenset(('.bmp', '.jpeg', '.jpg', '.png', '.webp'))
-
-
-def is_url(source: str | Path) -> bool:
-    """Whether a source is fetched from a network rather than read from a disk."""
-    return '://' in str(source)
 
 
 def find_images(
@@ -35,7 +32,7 @@ def find_images(
         FileNotFoundError: If a source does not exist, or a folder or pattern has no image.
     """
     images = []
-    for source in map(str, sources):
+    for source in map(os.path.expanduser, map(str, sources)):
         path = Path(source)
         if is_url(source) or path.is_file():
             images.append(source)
@@ -63,10 +60,11 @@ def read_image(path: str | Path) -> np.ndarray:
         FileNotFoundError: If there is no such file.
         ValueError: If it holds no image, or the URL cannot be fetched.
     """
+    path = os.path.expanduser(path)
     if not is_url(path) and not Path(path).is_file():
         raise UserFileNotFoundError(f'image {path} does not exist')
     try:
-        return mmcv.imread(str(path), channel_order='rgb')
+        return mmcv.imread(path, channel_order='rgb')
     except cv2.error as error:
         raise UserValueError(f'image {path} cannot be read: it is no image, or broken') from error
     except OSError as error:

@@ -9,17 +9,34 @@ from .errors import UserFileNotFoundError, UserPermissionError, UserValueError
 TRAIN_HINT = 'train one with tools/train.py'
 
 
-def check_exists(path: str, what: str, hint: str, *, is_folder: bool = False) -> None:
+def is_url(source: str | Path) -> bool:
+    """Whether a source is fetched from a network rather than read from a disk."""
+    return '://' in str(source)
+
+
+def check_exists(
+    path: str, what: str, hint: str, *, is_folder: bool = False, knows_home: bool = True
+) -> None:
     """Look for a file or folder, unless it is a URL.
+
+    Args:
+        path (str): Where it is; nothing is looked for if it is empty.
+        what (str): What it is, to begin the sentence with.
+        hint (str): Where to get it.
+        is_folder (bool): Whether it is a folder.
+        knows_home (bool): Whether who reads it takes ``~`` for the home folder. mmengine does so
+            for checkpoints, and takes it literally everywhere else.
 
     Raises:
         FileNotFoundError: If it does not exist: what it is, and where to get it.
         ValueError: If it is a folder instead of a file, or the other way round.
     """
-    if not path or '://' in path:
+    if not path or is_url(path):
         return
-    found = Path(path).expanduser()
+    found = Path(path).expanduser() if knows_home else Path(path)
     if not found.exists():
+        if found != found.expanduser():
+            hint = f'~ stands for no folder there: write {found.expanduser()}'
         where = '' if found.is_absolute() else f' in {Path.cwd()}'
         raise UserFileNotFoundError(f'{what}: {path} does not exist{where}; {hint}')
     if found.is_dir() != is_folder:

@@ -1,6 +1,6 @@
 """Showing what comes from a file, which somebody else may have written."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from os import PathLike, fspath
 from typing import Any
@@ -38,6 +38,11 @@ def shown(value: Any, limit: int = 100) -> str:
     if len(text) <= limit and len(escaped) <= limit:
         return escaped
     return f'{escaped[:limit]}... ({len(text):,} characters)'
+
+
+def shorten(values: Sequence[Any], first: int = 10) -> str:
+    """Show the first of several values, as :func:`shown` does, with a comma between them."""
+    return ', '.join(map(shown, values[:first])) + ', ...' * (len(values) > first)
 
 
 def _escape(character: str) -> str:

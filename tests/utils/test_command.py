@@ -108,3 +108,22 @@ def test_an_ignored_signal_stays_ignored(monkeypatch):
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    'given, taken',
+    [
+        ('~/a', '/home/me/a'),
+        ('~', '/home/me'),
+        ('--out=~/a', '--out=/home/me/a'),
+        ('load_from=~/a.pth', 'load_from=/home/me/a.pth'),
+        ('./~/a', './~/a'),
+        ('a~b', 'a~b'),
+        ('key=a~', 'key=a~'),
+    ],
+)
+def test_home_is_found_where_a_shell_leaves_it_to_us(given, taken, monkeypatch):
+    monkeypatch.setenv('HOME', '/home/me')
+    monkeypatch.setattr(sys, 'argv', ['tool', given])
+    command(lambda: None)()
+    assert sys.argv == ['tool', taken]
