@@ -11,9 +11,11 @@ import torch
 from mmengine.runner import CheckpointLoader, save_checkpoint
 
 from lesa_mmdet.checkpoints import convert_official
+from lesa_mmdet.checkpoints.fit import weights_of
 from lesa_mmdet.utils.command import command
 from lesa_mmdet.utils.errors import UserValueError
 from lesa_mmdet.utils.paths import check_exists, check_output
+from lesa_mmdet.utils.text import shown
 
 
 @command
@@ -28,13 +30,9 @@ def main() -> None:
     check_exists(args.source, 'checkpoint', 'name one of the authors, or of a training')
     check_output(args.target, 'the file to write,', ('.pth', '.pt'))
     checkpoint = CheckpointLoader.load_checkpoint(args.source, map_location='cpu')
-    parts = checkpoint if isinstance(checkpoint, Mapping) else {}
-    state_dict = next((parts[key] for key in ('state_dict', 'net', 'model') if key in parts), parts)
+    state_dict = weights_of(checkpoint)
     if not state_dict or not all(isinstance(value, torch.Tensor) for value in state_dict.values()):
-        found = list(parts) or type(checkpoint).__name__
-        raise UserValueError(
-            f"{args.source} has no weights under 'state_dict', 'net' or 'model', only {found}"
-        )
+        raise UserValueError(f'{args.source} has no weights, only {shown(list(checkpoint))}')
     converted = convert_official(state_dict)
     renamed = len(set(converted) - set(state_dict))
     meta = checkpoint.get('meta', {}) if isinstance(checkpoint.get('meta'), Mapping) else {}

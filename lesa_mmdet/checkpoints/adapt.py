@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..attention import fit_table
 from ..utils.errors import UserValueError
+from ..utils.text import shorten
 from .elsa import convert_elsa
 from .lesa import convert_lesa
 from .resnet import different_stages, from_convolutions
@@ -151,12 +152,12 @@ def _fit_positions(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
             given[key] = fit_table(given[key], (own[key].shape[0] + 1) // 2)
             resized.append(key)
     if resized:
-        _log(f'{len(resized)} position tables are fitted to the map sizes of this backbone.')
+        log(f'{len(resized)} position tables are fitted to the map sizes of this backbone.')
     if fresh:
-        _log(f'{len(fresh)} position tables start fresh: the checkpoint has none of this kind.')
+        log(f'{len(fresh)} position tables start fresh: the checkpoint has none of this kind.')
     if replaced:
-        _log(f'{len(replaced)} similarity norms keep their content part; positions start fresh.')
-        _log(f'{len(replaced)} output norms keep the half that belongs to the values.')
+        log(f'{len(replaced)} similarity norms keep their content part; positions start fresh.')
+        log(f'{len(replaced)} output norms keep the half that belongs to the values.')
 
 
 def _keep_content(given: dict[str, Tensor], own: Mapping[str, Tensor], context: str) -> None:
@@ -178,7 +179,7 @@ def _start_offsets(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
         offsets = {key: _fresh(own, key) for key in own if 'conv_offset' in key}
         given.update(offsets)
         if offsets:
-            _log(f'{len(offsets)} offset parameters start fresh: the checkpoint has none.')
+            log(f'{len(offsets)} offset parameters start fresh: the checkpoint has none.')
 
 
 def _fit_output_norms(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
@@ -196,7 +197,7 @@ def _fit_output_norms(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> No
         given.update(zip(sorted(wanted), (last[key] for key in sorted(final)), strict=True))
         return
     given.update({key: _fresh(own, key) for key in wanted})
-    _log(f"{len(wanted) // 2} output norms start fresh: the checkpoint is a classifier's.")
+    log(f"{len(wanted) // 2} output norms start fresh: the checkpoint is a classifier's.")
 
 
 def _add_indices(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
@@ -232,7 +233,7 @@ def describe(problems: Mapping[str, Collection[str]]) -> str:
         '2 missing (a, b)'
     """
     return '; '.join(
-        f'{len(keys)} {problem} ({", ".join(list(keys)[:5])}{", ..." if len(keys) > 5 else ""})'
+        f'{len(keys)} {problem} ({shorten(list(keys), 5)})'
         for problem, keys in problems.items()
         if keys
     )
@@ -284,5 +285,6 @@ def _operator_of(state_dict: Mapping[str, Any]) -> str:
     return f'{operator} with {"flattened" if flattened else "decomposed"} positions'
 
 
-def _log(message: str) -> None:
+def log(message: str) -> None:
+    """Log a line, to the logger of the run if there is one."""
     print_log(message, logger='current')

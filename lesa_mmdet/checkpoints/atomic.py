@@ -1,4 +1,4 @@
-"""Writing files whole: whatever happens meanwhile, there is the old one or the new one."""
+"""Writing files atomically: whatever happens meanwhile, there is the old one or the new one."""
 
 import os
 from pathlib import Path

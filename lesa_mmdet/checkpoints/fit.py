@@ -1,17 +1,16 @@
-"""Whether a checkpoint fits a whole model, so that nothing stays initialized without a word."""
+"""Loading strictly: a checkpoint fits a model in every key, or is refused with what does not."""
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
 from ..utils.errors import UserValueError
-from .adapt import describe
+from .adapt import describe, log
 
 _BACKBONE = 'backbone.'  # which looks at its part itself, see adapt_state_dict
 
@@ -91,9 +90,9 @@ def strict_loading(
         refuse(_hint(own, weights))
         if fresh:
             texts = {'parameters': [other[name] for name in fresh]}
-            _log(f'heads of another number of classes start fresh: {describe(texts)}')
+            log(f'heads of another number of classes start fresh: {describe(texts)}')
         if describe(wrong):
-            _log(f'the checkpoint is loaded in part, the rest starts fresh: {describe(wrong)}')
+            log(f'the checkpoint is loaded in part, the rest starts fresh: {describe(wrong)}')
 
     head_hint = '; heads of another number of classes start fresh in a training with load_from only'
     refuse(head_hint if heads else '')
@@ -174,7 +173,3 @@ def _hint(own: Collection[str], weights: Mapping[str, Any]) -> str:
         )
     keys = describe({'keys': list(weights)}) or 'no keys at all'
     return f'; it has nothing of this model, but {keys}'
-
-
-def _log(message: str) -> None:
-    print_log(message, logger='current')

@@ -39,7 +39,8 @@ def register() -> None:
         CheckpointLoader.register_scheme(prefix, loader, force=True)
 
 
-# mmengine logs the names of these functions, from their 11th letter on.
+# mmengine logs where a checkpoint comes from as `loader.__name__[10:]`: a function's name without
+# 'load_from_' ('Loads checkpoint by http backend from path: ...'). So they have to begin with it.
 
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:

@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 
 from ..upstream import DATASETS, CocoApi, CocoDataset, LoadAnnotations
 from ..utils.errors import UserValueError
+from ..utils.text import shorten
 from .boxes import is_number, is_of_corners
 from .masks import find_mask_bounds, find_mask_problem, has_three_points
 
@@ -34,8 +35,8 @@ class NamedCategories(CocoApi):
         if cat_names and found != list(cat_names):
             known = [category['name'] for category in self.cats.values()]
             raise UserValueError(
-                f'it has {len(known)} categories ({_shorten(known)}), but metainfo.classes asks '
-                f'for {len(cat_names)} ({_shorten(cat_names)}): name the same, in the order of the '
+                f'it has {len(known)} categories ({shorten(known)}), but metainfo.classes asks '
+                f'for {len(cat_names)} ({shorten(cat_names)}): name the same, in the order of the '
                 'file, in the metainfo.classes of each data set'
             )
         return ids
@@ -188,7 +189,7 @@ class CheckedCocoDataset(CocoDataset):
         named = {category['id']: category['name'] for category in content['categories']}
         image_ids = {image['id'] for image in content['images']}
         reasons = {
-            f'have a category_id that is none of {_shorten(sorted(named, key=str))}': [
+            f'have a category_id that is none of {shorten(sorted(named, key=str))}': [
                 entry for entry in objects if entry['category_id'] not in named
             ],
             f'have an image_id that no image has, such as {objects[0]["image_id"]!r} (the images '
@@ -265,7 +266,3 @@ def _explain(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f'the file, or an entry in it, has no {error.args[0]!r}'
     return str(error) or f'no annotation file of COCO ({type(error).__name__})'
-
-
-def _shorten(values: Sequence, first: int = 10) -> str:
-    return ', '.join(map(str, values[:first])) + ', ...' * (len(values) > first)

@@ -267,7 +267,7 @@ def _cut_image(image: dict, folder: Path, windows: dict[Path, tuple[int, int, in
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically: it is there completely, or not at all."""
     part = path.with_name(f'{path.name}.part')
     try:
         part.write_bytes(content)

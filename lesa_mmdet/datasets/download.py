@@ -51,7 +51,7 @@ def get_progress(path: Path) -> int:
 
 
 def download(url: str, path: Path) -> None:
-    """Download a file, whole or not at all.
+    """Download a file atomically: it is there completely, or not at all.
 
     What has come so far is in ``path`` + ``.part``. When the connection breaks it goes on from
     there, and so does another call.

@@ -1,4 +1,4 @@
-"""Writes a data set whose images a function draws, in COCO format: whole, or not at all."""
+"""Writes a data set whose images a function draws, in COCO format: all of it, or nothing."""
 
 import json
 import os
@@ -167,7 +167,7 @@ def _file_name(index):
 
 
 def _write_text(path, text):
-    """Writes a file whole or not at all."""
+    """Writes a file atomically: it is there completely, or not at all."""
     partial = path.with_name(path.name + '.tmp')
     partial.write_text(text, encoding='utf-8')
     os.replace(partial, path)

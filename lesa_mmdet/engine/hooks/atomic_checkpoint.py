@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 
 from ...checkpoints.atomic import UNFINISHED
 from ...upstream import HOOKS, CheckpointHook
+from ...utils.paths import is_url
 from ...utils.text import shown
 
 _OUTDATED = 'outdated_checkpoints'
@@ -40,7 +41,7 @@ class AtomicCheckpointHook(CheckpointHook):
     """
 
     def __init__(self, *, backend_args: dict | None = None, **kwargs) -> None:
-        on_disk = '://' not in str(kwargs.get('out_dir') or '')
+        on_disk = not is_url(kwargs.get('out_dir') or '')
         if backend_args is None and on_disk:
             backend_args = dict(backend='atomic')
         super().__init__(backend_args=backend_args, **kwargs)
@@ -121,7 +122,7 @@ def _lies_in(folder: str, path: str | None) -> bool:
     parent = os.path.dirname(str(path))
     return path is not None and (
         parent == str(folder).rstrip(os.sep)
-        if '://' in parent
+        if is_url(parent)
         else os.path.realpath(parent) == os.path.realpath(folder)
     )
 

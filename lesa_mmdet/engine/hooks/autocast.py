@@ -2,10 +2,10 @@
 
 import torch
 from mmcv.ops import DeformConv2d, ModulatedDeformConv2d
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from ...checkpoints.fit import unwrap
 from ...upstream import HOOKS, Hook
 
 # Layers of mmcv whose kernels know no bfloat16.
@@ -26,7 +26,7 @@ class BackboneAutocastHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Switch autocast on around the backbone, and off around deformable convolutions inside."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         self._handles = _switch_autocast(model.backbone, enabled=True)
         for module in model.backbone.modules():
             if isinstance(module, FLOAT32_LAYERS):

@@ -1,8 +1,8 @@
 """A hook that refuses an image whose masks would not fit into memory."""
 
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from ...checkpoints.fit import unwrap
 from ...models.mask_memory import guard_masks
 from ...upstream import HOOKS, Hook
 
@@ -13,8 +13,7 @@ class MaskMemoryHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Look at the images of every evaluation from now on."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        self._handle = guard_masks(model)
+        self._handle = guard_masks(unwrap(runner.model))
 
     def after_run(self, runner: Runner) -> None:
         """Leave the model as it was."""

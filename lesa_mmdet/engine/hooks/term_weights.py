@@ -1,9 +1,9 @@
 """A hook that logs what the terms weigh while a model is trained."""
 
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from ...analysis.weights import TermWeights, with_mean
+from ...checkpoints.fit import unwrap
 from ...upstream import HOOKS, Hook
 from ...utils.errors import UserValueError
 
@@ -35,7 +35,7 @@ class TermWeightsHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Fail now, and not after an epoch, if the model has no terms."""
-        TermWeights(_unwrap(runner.model))
+        TermWeights(unwrap(runner.model))
 
     def before_train(self, runner: Runner) -> None:
         """Say so if nothing will be logged."""
@@ -50,7 +50,7 @@ class TermWeightsHook(Hook):
     ) -> None:
         """Begin to watch with the first batch."""
         if batch_idx == 0:
-            self._weights = TermWeights(_unwrap(runner.model)).__enter__()
+            self._weights = TermWeights(unwrap(runner.model)).__enter__()
 
     def after_val_iter(self, runner: Runner, batch_idx: int, *_, **__) -> None:
         """Stop watching after the last batch that is looked at."""
@@ -66,7 +66,3 @@ class TermWeightsHook(Hook):
         if self.per_layer:
             for name, share in unary.items():
                 runner.message_hub.update_scalar(f'val/term_weights/{name}', share)
-
-
-def _unwrap(model):
-    return model.module if is_model_wrapper(model) else model
