@@ -105,7 +105,7 @@ def save(path: str | None, name: str, about: dict, records: list[dict]) -> None:
 def find_commit() -> str:
     """The commit that is measured, with a + if files differ from it; 'unknown' outside of git."""
     command = ['git', 'describe', '--always', '--dirty=+', '--exclude=*']
-    found = subprocess.run(command, cwd=RESULTS.parent, capture_output=True, text=True)
+    found = subprocess.run(command, cwd=RESULTS.parent, capture_output=True, encoding='utf-8')
     return found.stdout.strip() or 'unknown'
 
 

@@ -64,4 +64,4 @@ def test_a_result_that_is_saved_is_found_by_its_machine(monkeypatch, tmp_path):
 
 def test_a_result_goes_where_it_is_told(tmp_path):
     measure.save(str(tmp_path / 'a.json'), 'any', dict(name='here'), [dict(x=1)])
-    assert json.loads((tmp_path / 'a.json').read_text())['records'] == [{'x': 1}]
+    assert json.loads((tmp_path / 'a.json').read_text(encoding='utf-8'))['records'] == [{'x': 1}]
