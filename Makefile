@@ -6,8 +6,7 @@
 # make clean          remove what these have installed
 #
 # PYTHON=python3.12   the Python to install for; without it, python3
-# STACK=onedl         OneDL's mmcv, mmengine and mmdet, in .venv-onedl; STACK=openmmlab: OpenMMLab's,
-#                     in .venv; without it, the one that this Python can have
+# STACK=onedl         OneDL's mmcv, mmengine and mmdet, in .venv-onedl; without it, OpenMMLab's, in .venv
 # VENV=/path          use that environment as it is
 # WORKERS=4           processes that run the tests; without it, 3: on two cores, one may wait
 
@@ -19,7 +18,7 @@ SHELL := /bin/bash
 WORKERS ?= 3
 
 ifeq ($(VENV),)
-STACK := $(or $(STACK),$(shell tools/environment.sh stack "$(PYTHON)"))
+STACK := $(or $(STACK),openmmlab)
 ENV := .venv$(if $(filter onedl,$(STACK)),-onedl)
 setup:
 	@tools/environment.sh make $(ENV) "$(STACK)" "$(PYTHON)"

@@ -14,9 +14,9 @@ except ModuleNotFoundError as error:
     if error.name.partition('.')[0] not in ('mmcv', 'mmdet', 'mmengine'):
         raise
     raise ModuleNotFoundError(
-        f'lesa_mmdet needs mmcv with its operators, mmengine and mmdet ({error}): in its checkout, '
-        "python tools/build_mmcv.py -r requirements/openmmlab.txt installs OpenMMLab's (Python "
-        "3.10 to 3.12), and -r requirements/onedl.txt OneDL's (Python 3.10 to 3.13)",
+        f'lesa_mmdet needs mmcv with operators, mmengine and mmdet ({error}): in its checkout, '
+        "pip install -r requirements/openmmlab.txt ./mmcv_torchvision installs OpenMMLab's, and "
+        "pip install --no-cache-dir -r requirements/onedl.txt ./mmcv_torchvision OneDL's",
         name=error.name,
     ) from error
 

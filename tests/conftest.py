@@ -29,25 +29,6 @@ settings.load_profile('untimed')
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-PRETRAIN_ROOT = Path(sys.prefix) / 'pretrain'  # where `make test` puts mmpretrain
-
-# On a CPU-only torch, torchvision's compiled operators do not load, and it fails when it declares
-# how two of them behave. With these declared, its Python half works.
-IMPORT_TORCHVISION = """
-import sys
-import torch
-
-try:
-    import torchvision
-except RuntimeError:
-    for name in [name for name in sys.modules if name.split('.')[0] == 'torchvision']:
-        del sys.modules[name]
-    library = torch.library.Library('torchvision', 'DEF')
-    for name in ('nms', 'qnms'):
-        library.define(f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-    import torchvision
-"""
-
 
 def pytest_collection_modifyitems(items):
     """Files with whole runs first: of several workers none is then left with a long one."""
@@ -55,22 +36,20 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path not in long)
 
 
-@pytest.fixture(scope='module')
-def pretrain_env(tmp_path_factory):
-    """Makes mmpretrain importable here, and in processes with these environment variables.
-
-    For a module alone: other processes that tests start inherit the path, but not the declarations.
-    """
-    path = sys.path.copy()
-    sys.path.append(str(PRETRAIN_ROOT))
+@pytest.fixture(scope='session')
+def mmpretrain():
+    """Skips what needs mmpretrain where it is not installed."""
     if importlib.util.find_spec('mmpretrain') is None:
-        sys.path[:] = path
-        pytest.skip(f'mmpretrain is neither installed nor in {PRETRAIN_ROOT}: run make test')
-    site = tmp_path_factory.mktemp('site')
-    (site / 'sitecustomize.py').write_text(IMPORT_TORCHVISION, encoding='utf-8')
-    exec(IMPORT_TORCHVISION, globals())  # torch forgets what is declared when the library goes
-    yield dict(PYTHONPATH=os.pathsep.join([str(site), STUBS, str(PRETRAIN_ROOT)]))
-    sys.path[:] = path
+        pytest.skip('mmpretrain is not installed: run make test')
+
+
+@pytest.fixture
+def without_mmpretrain(tmp_path):
+    """Environment variables of processes that cannot import mmpretrain."""
+    (tmp_path / 'sitecustomize.py').write_text(
+        "import sys; sys.modules['mmpretrain'] = None", encoding='utf-8'
+    )
+    return dict(PYTHONPATH=str(tmp_path))
 
 
 @pytest.fixture(scope='session')

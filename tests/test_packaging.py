@@ -162,7 +162,7 @@ except ModuleNotFoundError as error:
         encoding='utf-8',
     )
     said = out.stdout.splitlines()[-1]
-    assert said.startswith('ERROR lesa_mmdet needs mmcv with its operators, mmengine and mmdet')
+    assert said.startswith('ERROR lesa_mmdet needs mmcv with operators, mmengine and mmdet')
     assert missing in said and "OpenMMLab's" in said and "OneDL's" in said
 
 

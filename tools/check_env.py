@@ -15,13 +15,13 @@ STACKS = {
     'OneDL': ('onedl-mmcv', 'onedl-mmengine', 'onedl-mmdetection'),
 }
 A_STACK = (
-    "OpenMMLab's with tools/build_mmcv.py -r requirements/openmmlab.txt, "
-    "or OneDL's with tools/build_mmcv.py -r requirements/onedl.txt"
+    "OpenMMLab's: pip install -r requirements/openmmlab.txt ./mmcv_torchvision, "
+    "or OneDL's: pip install --no-cache-dir -r requirements/onedl.txt ./mmcv_torchvision"
 )
 # What is imported, and where to get it.
 PROJECT = {
     'torch': 'pip install torch',
-    'mmcv.ops': f'mmcv 2 (formerly mmcv-full) with its operators: {A_STACK}',
+    'mmcv.ops': 'pip install ./mmcv_torchvision',
     'mmdet.apis': A_STACK,
     'cv2': 'pip install opencv-python-headless',
     'einops': 'pip install einops',

@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
 # The environments that the Makefile makes and removes. One that somebody else made stays as it is.
-#   tools/environment.sh stack PYTHON                 the stack that this Python can have
 #   tools/environment.sh make FOLDER STACK [PYTHON]   a stack, with what demo and tests need
 #   tools/environment.sh tests FOLDER STACK           what tests alone need, beside what `make` made
 #   tools/environment.sh docs FOLDER                  what builds the documentation, likewise
@@ -15,9 +14,6 @@ stop() { echo "error: $*" >&2; exit 2; }
 
 version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
-# Where a stack has run: mmcv 2.1.0 cannot be built on Python 3.13.
-supports() { [[ $1-$2 =~ ^(openmmlab-3\.1[0-2]|onedl-3\.1[0-3])$ ]]; }
-
 is_ours() { [[ -e $1/$mark || -e $1/$ready ]]; }
 
 install() { "$folder/bin/python" -m pip --disable-pip-version-check install "$@"; }
@@ -28,15 +24,9 @@ is_current() {
   for source in "${@:2}"; do [[ -e $file && ! $source -nt $file ]] || return 1; done
 }
 
-stack() {
-  local version
-  version=$(version_of "${1:-python3}") || version=none
-  if ! supports openmmlab "$version" && supports onedl "$version"; then echo onedl; else echo openmmlab; fi
-}
-
 make() {
   local folder=$1 stack=$2 python=${3:-} version of_folder
-  local sources=(requirements/{common,tests,"$stack"}.txt setup.py tools/build_mmcv.py)
+  local sources=(requirements/{common,tests,"$stack"}.txt pyproject.toml mmcv_torchvision/pyproject.toml)
   [[ $stack == openmmlab || $stack == onedl ]] || stop "STACK=$stack is neither openmmlab nor onedl"
   if [[ -e $folder ]] && ! is_ours "$folder"; then
     stop "make did not make $folder: VENV=$folder uses it as it is; or remove it, and make makes one"
@@ -45,8 +35,8 @@ make() {
   if [[ $python || ! -e $folder/$ready ]]; then
     version=$(version_of "${python:-python3}") ||
       stop "PYTHON=${python:-python3} is no Python that runs: $("${python:-python3}" -V 2>&1 | sed 's|^.*: line [0-9]*: ||;q')"
-    supports "$stack" "$version" || stop "PYTHON=${python:-python3} is Python $version:" \
-      "OpenMMLab's stack (STACK=openmmlab) needs 3.10 to 3.12, OneDL's (STACK=onedl) 3.10 to 3.13"
+    [[ $version =~ ^3\.1[0-3]$ ]] ||
+      stop "PYTHON=${python:-python3} is Python $version: 3.10 to 3.13 are needed"
     if [[ -e $folder/$ready && $version != "$of_folder" ]]; then
       stop "$folder has Python $of_folder, and PYTHON=$python is $version: make clean first"
     fi
@@ -63,22 +53,20 @@ make() {
   # A machine without a screen may lack libGL, which only OpenCV's windows need.
   "$folder/bin/python" -c 'import cv2' 2>/dev/null ||
     install --force-reinstall --no-deps "$(sed -n 's/^opencv-python==/opencv-python-headless==/p' requirements/common.txt)"
-  "$folder/bin/python" tools/build_mmcv.py -r "requirements/$stack.txt"
-  install --no-build-isolation --no-deps -e .
+  # What an earlier checkout has compiled for its torch would be taken instead of torchvision's.
+  "$folder/bin/python" -m pip uninstall -qy mmcv onedl-mmcv 2>/dev/null
+  install --no-cache-dir -r "requirements/$stack.txt"
+  install --no-deps -e ./mmcv_torchvision -e .
   touch "$folder/$ready"
 }
 
-# Packages that would be in the way of others, in a folder of their own: install_into FOLDER FILE...
-install_into() {
-  if is_current "$1/$ready" "${@:2}"; then return; fi
-  install --no-deps --upgrade --target "$1" -r "$2"
-  touch "$1/$ready"
-}
-
 tests() {
-  local folder=$1
-  install_into "$folder/pretrain" "requirements/pretrain-$2.txt" requirements/pretrain.txt
-  install_into "$folder/oldest-triton" requirements/oldest-triton.txt
+  local folder=$1 sources=(requirements/{"pretrain-$2",pretrain,oldest-triton}.txt)
+  if is_current "$folder/.tests" "${sources[@]}"; then return; fi
+  install -r "${sources[0]}"
+  # Beside the Triton of torch, in a folder of its own.
+  install --no-deps --upgrade --target "$folder/oldest-triton" -r "${sources[2]}"
+  touch "$folder/.tests"
 }
 
 docs() {
@@ -100,6 +88,6 @@ remove() {
 }
 
 case ${1:-} in
-  stack | make | tests | docs | remove) "$@" ;;
+  make | tests | docs | remove) "$@" ;;
   *) sed -n '2,/^set/s/^# *//p' "$0"; exit 2 ;;
 esac

@@ -94,7 +94,7 @@ def test_the_position_of_a_point_shows_it(steps, divisor, stride, image):
         assert (low - 1 <= point).all() and (high + 1 >= point).all(), point
 
 
-def test_the_position_of_a_point_in_a_centre_crop(image, pretrain_env):
+def test_the_position_of_a_point_in_a_centre_crop(image, mmpretrain):
     steps = [dict(type='ResizeEdge', scale=96), dict(type='CenterCrop', crop_size=80)]
     view, inputs = see(pipeline_only(steps, scope='mmpretrain'), image)
     assert inputs.shape[-2:] == (80, 80)  # of 144 x 96
@@ -310,7 +310,7 @@ def test_the_figure_has_what_the_operator_has(operator, panels, detectors, image
         assert boxes[4].get_xy() == pytest.approx((96, 64))
 
 
-def test_a_classifier_is_looked_at_within_its_crop(tmp_path, image, pretrain_env):
+def test_a_classifier_is_looked_at_within_its_crop(tmp_path, image, mmpretrain):
     cfg = Config.fromfile(ROOT / 'configs' / 'imagenet' / 'lesa-resnet50_4xb32_in1k.py')
     cfg.model.backbone.base_channels = 16
     cfg.model.head.in_channels = 512

@@ -16,11 +16,9 @@ from helpers.paths import ROOT
 
 CLASSIFIER = ROOT / 'configs/imagenet/lesa-resnet50_4xb32_in1k.py'
 LOAD_WITHOUT_MMPRETRAIN = """
-import importlib.util, sys
-from lesa_mmdet.analysis.model import load_model
+import sys
+from lesa_mmdet.apis.load import load_model
 
-if importlib.util.find_spec('mmpretrain'):
-    sys.exit(print('mmpretrain is installed'))
 for config in sys.argv[1:]:
     try:
         load_model(config, 'gone.pth')
@@ -47,7 +45,7 @@ def test_trained_model_needs_no_backbone_it_started_from(detector, checkpoint, d
     assert cfg.model.backbone.init_cfg == init_cfg  # the caller's config stays as it was
 
 
-def test_classifier(pretrain_env, tmp_path):
+def test_classifier(mmpretrain, tmp_path):
     from mmpretrain.registry import MODELS
 
     options = {'model.backbone.base_channels': 16, 'model.head.in_channels': 512}
@@ -79,15 +77,15 @@ def test_missing_files(detector, checkpoint, tmp_path):
         load_model(detector, tmp_path / 'gone.pth')
 
 
-def test_missing_mmpretrain(run, tmp_path):
+def test_missing_mmpretrain(run, tmp_path, without_mmpretrain):
     dumped = tmp_path / 'dumped.py'  # as training leaves it, without a base
     dumped.write_text(
         "custom_imports = dict(imports=['lesa_mmdet', 'lesa_mmdet.models.classifiers'])",
         encoding='utf-8',
     )
-    out = run(sys.executable, '-c', LOAD_WITHOUT_MMPRETRAIN, CLASSIFIER, dumped)
-    if 'mmpretrain is installed' in out:
-        pytest.skip('mmpretrain is installed')
+    out = run(
+        sys.executable, '-c', LOAD_WITHOUT_MMPRETRAIN, CLASSIFIER, dumped, **without_mmpretrain
+    )
     for config in (CLASSIFIER, dumped):
         assert f'{config}: it is an image classification config, and mmpretrain is not' in out
     assert out.count("pip install 'mmpretrain>=1.2,<2' torchvision\n") == 2

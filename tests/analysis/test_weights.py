@@ -203,7 +203,7 @@ def test_tool_measures_a_detector(detector, checkpoint, data_options, run, tmp_p
     assert (tmp_path / 'weights.png').read_bytes().startswith(b'\x89PNG')
 
 
-def test_tool_measures_a_classifier(pretrain_env, tool, tmp_path, monkeypatch, capsys):
+def test_tool_measures_a_classifier(mmpretrain, tool, tmp_path, monkeypatch, capsys):
     from mmpretrain.registry import MODELS
 
     config = next(ROOT.glob('configs/crops/sa-*.py'))

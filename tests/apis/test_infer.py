@@ -206,7 +206,7 @@ def test_coco_ids_are_those_of_the_annotations(coco_root):
     assert {name: id for name, id in zip(names, COCO_IDS, strict=True) if name in known} == known
 
 
-def test_a_classifier_names_its_best_classes(folder, tmp_path, pretrain_env):
+def test_a_classifier_names_its_best_classes(folder, tmp_path, mmpretrain):
     cfg = Config.fromfile(ROOT / 'configs' / 'imagenet' / 'lesa-resnet50_4xb32_in1k.py')
     cfg.model.backbone.base_channels = 16
     cfg.model.head.in_channels = 512

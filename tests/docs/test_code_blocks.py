@@ -63,7 +63,7 @@ def namespaces():
 def test_python(page, code, folder, detector, namespaces, monkeypatch, request):
     if '_base_ =' in code:
         if '_in1k' in code or 'mmseg::' in code:
-            request.getfixturevalue('pretrain_env')
+            request.getfixturevalue('mmpretrain')
         if 'mmseg::' in code:
             pytest.importorskip('mmseg', reason='mmsegmentation is not installed: run make test')
         read_config(code, monkeypatch)
@@ -126,7 +126,7 @@ def options_source(tool):
     sources = [ROOT / tool]
     if name in ('train', 'test'):
         sources += [find_tool(f'{name}.py')]
-    elif tool.endswith('.sh') or name == 'build_mmcv':  # what it is given, it gives to pip
+    elif tool.endswith('.sh'):
         return None
     text = '\n'.join(source.read_text(encoding='utf-8') for source in sources)
     shared = [add for add in DECLARE_OPTIONS if f'{add.__name__}(' in text]

@@ -19,7 +19,7 @@ SIZE = 64
 
 
 @pytest.fixture
-def mmseg_scope(pretrain_env):
+def mmseg_scope(mmpretrain):
     if importlib.util.find_spec('mmseg') is None:
         pytest.skip('mmsegmentation is not installed: run make test')
     with DefaultScope.overwrite_default_scope('mmseg'):

@@ -1,5 +1,3 @@
-import os
-
 import cv2
 import numpy as np
 import pytest
@@ -9,33 +7,10 @@ from helpers.classifiers import CLASSES
 
 
 @pytest.fixture(autouse=True)
-def mmpretrain_scope(pretrain_env):
+def mmpretrain_scope(mmpretrain):
     """Registries look into mmpretrain, as in a training."""
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         yield
-
-
-@pytest.fixture
-def run(run, pretrain_env):
-    """Run a command of the repository where mmpretrain can be imported, unless the test says no."""
-
-    def run_command(*command, **options):
-        if 'PYTHONPATH' in options:
-            return run(*command, **options)
-        return run(*command, **{**pretrain_env, 'forked': True, **options})
-
-    return run_command
-
-
-@pytest.fixture
-def without_mmpretrain(pretrain_env):
-    """Environment variables of processes that cannot import mmpretrain."""
-    import mmpretrain
-
-    *_, folder = pretrain_env['PYTHONPATH'].split(os.pathsep)
-    if not mmpretrain.__file__.startswith(folder):
-        pytest.skip(f'mmpretrain is installed: {mmpretrain.__file__}')
-    return dict(PYTHONPATH='')
 
 
 @pytest.fixture(scope='session')

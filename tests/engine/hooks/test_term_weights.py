@@ -127,7 +127,7 @@ def test_model_in_a_wrapper(build_backbone, batches):
     assert logged['val/term_weights/unary'] == pytest.approx(unary)
 
 
-def test_configs_of_classifiers_find_it(pretrain_env):
+def test_configs_of_classifiers_find_it(mmpretrain):
     from mmpretrain.registry import HOOKS
 
     assert HOOKS.get('mmdet.TermWeightsHook') is TermWeightsHook
