@@ -40,12 +40,12 @@ setup(
     cmdclass={'build_py': BuildWithConfigs},
     python_requires='>=3.10',
     # mmcv, mmengine and mmdet come with one of two extras: OpenMMLab's and OneDL's packages bring
-    # modules of the same names.
-    # Before 2.6 torch.load is not safe, even with weights_only; the tests run on 2.13.
+    # modules of the same names. mmcv's operators come from mmcv_torchvision, or from a compiled mmcv.
+    # Before 2.6 torch.load is not safe, even with weights_only; the tests run on 2.13 and 2.14.
     install_requires=['einops>=0.6', 'numpy', 'torch>=2.6', 'tqdm'],
     extras_require={
         'openmmlab': [
-            'mmcv>=2.1.0,<2.2',
+            'mmcv-lite>=2.1.0,<2.2',
             'mmdet>=3.2.0,<3.4',
             'mmengine>=0.7.1,<1',
             'setuptools<81',

@@ -182,17 +182,17 @@ def test_no_stack_is_required_and_extras_are_of_one_stack_each(wheel):
     base = of('')
     assert not any('mm' in name for name in base)
     stacks = {
-        'openmmlab': {'mmcv', 'mmdet', 'mmengine', 'setuptools'},
+        'openmmlab': {'mmcv-lite', 'mmdet', 'mmengine', 'setuptools'},
         'onedl': {'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmengine'},
     }
     for stack, names in stacks.items():
         assert of(stack).keys() - base.keys() == names
         pretrain = of(f'pretrain-{stack}').keys() - base.keys()
         assert pretrain == {'onedl-mmpretrain' if stack == 'onedl' else 'mmpretrain', 'torchvision'}
-    # mmdet 3.3 refuses mmcv 2.2, and mmcv 2.1 is built with pkg_resources.
-    assert of('openmmlab')['mmcv'].contains('2.1.0') and not of('openmmlab')['mmcv'].contains(
-        '2.2.0'
-    )
+    # mmdet 3.3 refuses mmcv 2.2, and mmengine imports pkg_resources.
+    assert of('openmmlab')['mmcv-lite'].contains('2.1.0') and not of('openmmlab')[
+        'mmcv-lite'
+    ].contains('2.2.0')
     assert not of('openmmlab')['setuptools'].contains('81')
 
 
