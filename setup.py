@@ -40,7 +40,7 @@ setup(
     cmdclass={'build_py': BuildWithConfigs},
     python_requires='>=3.10',
     # mmcv, mmengine and mmdet come with one of two extras: OpenMMLab's and OneDL's packages bring
-    # modules of the same names. mmcv's operators come from mmcv_torchvision, or from a compiled mmcv.
+    # modules of the same names. mmcv's operators come from mmcv_torchvision, or a compiled mmcv.
     # Before 2.6 torch.load is not safe, even with weights_only; the tests run on 2.13 and 2.14.
     install_requires=['einops>=0.6', 'numpy', 'torch>=2.6', 'tqdm'],
     extras_require={
