@@ -5,13 +5,13 @@ from .models.backbones import LESA_WRN, ELSA_Swin, LESA_ResNet
 from .checkpoints import schemes
 from .datasets import CheckedCocoDataset
 from .engine.hooks import (
+    AtomicCheckpointHook,
     BackboneAutocastHook,
     EpochSeedHook,
     FiniteLossHook,
     FitCheckpointHook,
     MaskMemoryHook,
     TermWeightsHook,
-    AtomicCheckpointHook,
     WorkDirLockHook,
 )
 from .evaluation.submission import CocoSubmission
@@ -23,6 +23,7 @@ from .version import __version__
 __all__ = [
     'ELSA',
     'LESA',
+    'AtomicCheckpointHook',
     'AugmentedAttention',
     'BackboneAutocastHook',
     'CheckedCocoDataset',
@@ -38,7 +39,6 @@ __all__ = [
     'MaskMemoryHook',
     'SelfAttention',
     'TermWeightsHook',
-    'AtomicCheckpointHook',
     'WorkDirLockHook',
     '__version__',
     'config_path',

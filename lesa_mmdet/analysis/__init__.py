@@ -1,1 +1,1 @@
-"""Looking inside: what the terms weigh, and where a place looks."""
+"""Numbers about a model: what its terms weigh, where a position looks, what it costs."""

@@ -1,4 +1,4 @@
-"""Detections or classes of images and videos: drawn, and as results in COCO's format."""
+"""A trained model, loaded and used: detections or classes of images and videos."""
 
 from .infer import Report, infer
 

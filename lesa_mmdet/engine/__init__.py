@@ -1,1 +1,1 @@
-"""A run: starting it, and what it does besides training."""
+"""A run: what is checked before it, how it starts and goes on, and what its hooks do."""

@@ -1,1 +1,1 @@
-"""What a config's evaluators build."""
+"""What a config's evaluators build: results for the COCO server."""

@@ -1,1 +1,1 @@
-"""What knows no model: commands, errors, configs, images, paths."""
+"""What knows no model: commands, errors, configs, images, paths, text."""

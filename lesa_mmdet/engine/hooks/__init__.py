@@ -10,12 +10,12 @@ from .term_weights import TermWeightsHook
 from .work_dir_lock import WorkDirLockHook
 
 __all__ = [
+    'AtomicCheckpointHook',
     'BackboneAutocastHook',
     'EpochSeedHook',
     'FiniteLossHook',
-    'MaskMemoryHook',
     'FitCheckpointHook',
+    'MaskMemoryHook',
     'TermWeightsHook',
-    'AtomicCheckpointHook',
     'WorkDirLockHook',
 ]
