@@ -1,4 +1,4 @@
-"""Images and annotations in COCO's format: got, checked, drawn, cut out, and read by data loaders."""
+"""Images and annotations in COCO's format: got, checked, drawn, cut out, and loaded."""
 
 from .coco import CheckedCocoDataset
 
