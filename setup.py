@@ -37,6 +37,7 @@ setup(
         'Topic :: Scientific/Engineering :: Image Recognition',
     ],
     packages=find_packages(include=['lesa_mmdet', 'lesa_mmdet.*']),
+    package_data={'lesa_mmdet.visualization': ['web/*']},
     cmdclass={'build_py': BuildWithConfigs},
     python_requires='>=3.10',
     # mmcv, mmengine and mmdet come with one of two extras: OpenMMLab's and OneDL's packages bring
@@ -58,7 +59,7 @@ setup(
         'pretrain-openmmlab': ['mmpretrain>=1.2.0,<2', 'torchvision'],
         'pretrain-onedl': ['onedl-mmpretrain>=1.3.6,<2', 'torchvision'],
         'demo': ['matplotlib', 'opencv-python>=4', 'pycocotools'],
-        'explore': ['gradio>=6,<7', 'matplotlib', 'opencv-python>=4', 'pycocotools'],
+        'explore': ['matplotlib', 'opencv-python>=4', 'pycocotools', 'starlette', 'uvicorn'],
         'logging': ['seaborn', 'tensorboard'],
         'docs': ['furo', 'myst-parser', 'sphinx>=8', 'sphinx-copybutton'],
         'dev': [

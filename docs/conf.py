@@ -40,7 +40,9 @@ autodoc_inherit_docstrings = False  # those of mmdet's classes are not ours to f
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'none'  # the docstrings have them, with shapes
 # Read the Docs has no compiled operators of mmcv, and needs none.
-autodoc_mock_imports = [name for name in ('mmcv._ext', 'gradio') if find_spec(name) is None]
+autodoc_mock_imports = [
+    name for name in ('mmcv._ext', 'starlette', 'uvicorn') if find_spec(name) is None
+]
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True

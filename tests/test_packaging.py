@@ -86,7 +86,8 @@ def test_wheel_has_package_configs_and_index(wheel):
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if '.dist-info/' not in name}
     files = [*ROOT.glob('configs/**/*.py'), *ROOT.glob('configs/**/*.yml')]
     of_mim = {path.relative_to(ROOT).as_posix() for path in files} | {'model-index.yml'}
-    modules = {path.relative_to(ROOT).as_posix() for path in ROOT.glob('lesa_mmdet/**/*.py')}
+    own = [*ROOT.glob('lesa_mmdet/**/*.py'), *ROOT.glob('lesa_mmdet/visualization/web/*')]
+    modules = {path.relative_to(ROOT).as_posix() for path in own}
     assert packed == {f'lesa_mmdet/.mim/{name}' for name in of_mim} | modules
     index = load(ROOT / 'model-index.yml')['Import']
     listed = {model['Config'] for path in index for model in load(ROOT / path)['Models']}

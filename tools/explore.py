@@ -1,15 +1,20 @@
-"""Open a page on this machine: detections of images, and where a model looks from a clicked point.
+"""Open a page on this machine: what a model finds in images, and where it looks from a position.
 
 Example: tools/explore.py CONFIG CHECKPOINT photos/
 Several models side by side: tools/explore.py photos/ --models CONFIG CHECKPOINT --models ...
+Without arguments: the detector of `make demo`, or else the one in weights/, on generated images.
 """
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from lesa_mmdet.apis.load import load_model
+from lesa_mmdet.datasets.shapes import generate
 from lesa_mmdet.utils.command import add_model_options, add_repeatable, command
+from lesa_mmdet.utils.errors import UserFileNotFoundError
 from lesa_mmdet.utils.images import find_images
+
+ROOT = Path(__file__).parents[1]
 
 
 @command
@@ -17,7 +22,7 @@ def main() -> None:
     parser = ArgumentParser(
         description=__doc__,
         formatter_class=RawDescriptionHelpFormatter,
-        usage='%(prog)s [options] CONFIG CHECKPOINT [IMAGES ...]\n'
+        usage='%(prog)s [options] [CONFIG CHECKPOINT [IMAGES ...]]\n'
         '       %(prog)s [options] [IMAGES ...] --models CONFIG CHECKPOINT [--models ...]',
     )
     parser.add_argument('arguments', nargs='*', metavar='CONFIG CHECKPOINT IMAGES')
@@ -30,7 +35,10 @@ def main() -> None:
     add_model_options(parser)
     args = parser.parse_args()
     images = args.arguments
-    if not args.models:
+    if not args.models and not images:
+        args.models = [find_detector(ROOT)]
+        images = [generate(ROOT / 'data' / 'shapes') / 'val']
+    elif not args.models:
         if len(images) < 2:
             parser.error('CONFIG and CHECKPOINT are needed, or --models CONFIG CHECKPOINT')
         args.models, images = [images[:2]], images[2:]
@@ -40,8 +48,30 @@ def main() -> None:
     models = {}
     for config, checkpoint in args.models:
         title = f'{Path(config).stem}, {"/".join(Path(checkpoint).parts[-2:])}'
+        if title in models:
+            title += f', model {len(models) + 1}'
         models[title] = load_model(config, checkpoint, args.device, args.cfg_options)
     serve(models, images, score_thr=args.score_thr, host=args.host, port=args.port)
+
+
+def find_detector(root: Path) -> tuple[Path, Path]:
+    """Config and checkpoint of the demo, or of the detector that the repository has.
+
+    The latter are ``configs/*/NAME.py`` and ``weights/NAME.pth``.
+
+    Raises:
+        UserFileNotFoundError: If there is neither.
+    """
+    demo = root / 'work_dirs' / 'demo'
+    trained = sorted(demo.glob('epoch_*.pth'), key=lambda path: int(path.stem.partition('_')[2]))
+    if trained:
+        return max(demo.glob('*.py')), trained[-1]
+    for checkpoint in sorted((root / 'weights').glob('*.pth')):
+        for config in (root / 'configs').glob(f'*/{checkpoint.stem}.py'):
+            return config, checkpoint
+    raise UserFileNotFoundError(
+        f'there is no detector in {demo} (make demo trains one) or {root / "weights"}'
+    )
 
 
 if __name__ == '__main__':

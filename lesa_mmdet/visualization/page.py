@@ -1,301 +1,234 @@
-"""A page on which a click shows where models look: ``tools/explore.py``. Needs gradio."""
+"""A page on which a click shows where models look: ``tools/explore.py``. Needs starlette, uvicorn.
+
+The server answers with numbers, and ``web/page.js`` draws them. It fetches nothing, writes no file,
+and runs nothing that a visitor sends.
+"""
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import socket
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory, mkstemp
-from threading import Lock
-from typing import Any
-
-os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'  # gradio reads it when it is imported
 
 try:
-    import gradio as gr
+    import anyio
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.middleware import Middleware
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import JSONResponse, PlainTextResponse, Response
+    from starlette.routing import Mount, Route
+    from starlette.staticfiles import StaticFiles
 except ModuleNotFoundError as error:
-    if error.name != 'gradio':
-        raise
     raise ImportError(
-        "the page needs gradio, which is not installed: pip install 'gradio>=6,<7'"
+        f'the page needs {error.name}, which is not installed: pip install starlette uvicorn'
     ) from error
-import mmcv
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from PIL import Image, UnidentifiedImageError
-from starlette.middleware import Middleware
+from anyio.to_thread import run_sync
 from torch import nn
 
-from ..analysis.maps import Recording
-from ..analysis.operators import mixers
-from ..apis.predictors import Predictor
-from ..models.layers import Operator
-from ..utils.errors import UserValueError
+from ..utils.errors import UserError, UserValueError
 from ..utils.images import read_image
-from .panels import draw_maps
+from .explorer import MAX_BYTES, MIN_SCORE, Explorer, Scenes, read_upload
 
-FORMATS = ('BMP', 'JPEG', 'PNG', 'WEBP')
-MAX_BYTES, MAX_PIXELS = 20 * 2**20, 40_000_000  # of an upload
-MAX_AGE = 3600  # seconds for which a visitor's files and results are kept
-DPI = 60
-SHOWN_WIDTH = 400  # pixels; smaller images are enlarged to about that
-# What a browser may load: this server's own files, and what is written into the page.
-CONTENT_POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
+WEB = Path(__file__).parent / 'web'
+PORTS = range(7860, 7960)  # where a free one is looked for
+ANY = ''  # as a name: every address
+MAX_ARRIVING = 16 * MAX_BYTES  # bytes of all uploads that are under way
+UPLOAD_TIME = 120  # seconds that one may take
+GONE = (
+    'Your image is no longer kept, because others needed the memory or an hour has passed: '
+    'choose it again.'
+)
+POLICY = {
+    'content-security-policy': "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    'cross-origin-resource-policy': 'same-origin',
+    'referrer-policy': 'no-referrer',
+    'x-content-type-options': 'nosniff',
+    'cache-control': 'no-store',
+}
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What one visitor looks at.
+class OwnNames:
+    """Barrier against other pages: a request names this server, and comes from its own page.
 
-    Attributes:
-        pixels (np.ndarray): The image (H, W, 3), RGB.
-        recordings (list[Recording]): What each model computed in it.
+    It stops a foreign page whose name has been made to point here (DNS rebinding: 421), and one
+    that sends an upload from where it is (403).
     """
 
-    pixels: np.ndarray
-    recordings: list[Recording]
+    def __init__(self, app: Callable, names: Collection[str]) -> None:
+        self._app = app
+        self._names = frozenset(names)
 
-    @property
-    def zoom(self) -> int:
-        """How many times larger a small image is shown."""
-        return max(1, SHOWN_WIDTH // self.pixels.shape[1])
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        answer = self._refuse(Request(scope)) if scope['type'] == 'http' else None
+        await (answer or self._app)(scope, receive, send)
+
+    def _refuse(self, request: Request) -> Response | None:
+        host = request.headers.get('host', '').lower()
+        name = re.fullmatch(r'(\[[\da-f:.]+\]|[^][@:/\s]+)(:\d+)?', host)
+        if not name or not self._is_own(name[1].strip('[]')):
+            return PlainTextResponse('this server has another name', 421)
+        origin = request.headers.get('origin')
+        if origin is None:
+            is_own = request.method in ('GET', 'HEAD')
+        else:
+            is_own = origin.lower() in (f'http://{host}', f'https://{host}')
+        return None if is_own else PlainTextResponse('only the page itself may ask for this', 403)
+
+    def _is_own(self, name: str) -> bool:
+        # Nobody can make an address point elsewhere, as they can a name.
+        return name in self._names or (ANY in self._names and _is_address(name))
 
 
-class Explorer:
-    """Models that look at the same images, for any number of visitors.
+class OnlyFromHere:
+    """Barrier against what might get into the page: a browser loads from this server alone.
 
-    Args:
-        models (Mapping[str, nn.Module]): Models of ``load_model`` by their titles.
-
-    Attributes:
-        titles (list[str]): Titles of the models.
-        layers (list[str]): Blocks that all models have and in which one of them has an operator;
-            if none has any, all blocks.
-
-    Raises:
-        ValueError: If the models have no such block in common.
+    It stops pictures, scripts and requests to other machines, other pages that frame this one,
+    and copies in the browser's cache.
     """
-
-    def __init__(self, models: Mapping[str, nn.Module]) -> None:
-        self.titles = list(models)
-        self._models = list(models.values())
-        self._lock = Lock()  # hooks and drawings of two visitors must not mix
-        mixing = [mixers(model) for model in self._models]
-        common = [name for name in mixing[0] if all(name in found for found in mixing)]
-        attending = {
-            name for found in mixing for name, layer in found.items() if isinstance(layer, Operator)
-        }
-        self.layers = [name for name in common if name in attending or not attending]
-        if not self.layers:
-            raise UserValueError(
-                f'{" and ".join(self.titles)} have no block in common: compare models of one '
-                'kind and depth of backbone'
-            )
-        self._watched = [{name: found[name] for name in self.layers} for found in mixing]
-        self._predictors = [Predictor.of(model) for model in self._models]
-
-    def open(self, path: str | Path) -> Scene:
-        """Run all models on an image, each of them once.
-
-        Raises:
-            ValueError: If it is no image.
-        """
-        pixels = read_image(path)
-        with self._lock:
-            recordings = [
-                Recording(model, path, watched, predict=True)
-                for model, watched in zip(self._models, self._watched, strict=True)
-            ]
-        return Scene(pixels, recordings)
-
-    def pictures(self, scene: Scene, score_thr: float) -> list[np.ndarray]:
-        """The image with what each model predicts above a score, enlarged by the scene's zoom."""
-        with self._lock:
-            drawn = [
-                predictor.draw(scene.pixels, recording.prediction, score_thr)
-                for predictor, recording in zip(self._predictors, scene.recordings, strict=True)
-            ]
-        return [mmcv.imrescale(picture, scene.zoom) for picture in drawn]
-
-    def maps(self, scene: Scene, point: Sequence[int], layer: str) -> list[np.ndarray]:
-        """What a layer of each model does at a pixel (x, y), drawn over the image.
-
-        Raises:
-            ValueError: If a model does not see the point.
-        """
-        with self._lock:
-            return [
-                _render(draw_maps(scene.pixels, recording.view, point, recording.at(point, layer)))
-                for recording in scene.recordings
-            ]
-
-
-def _render(figure: Figure) -> np.ndarray:
-    """A figure as pixels (H, W, 3)."""
-    figure.set_dpi(DPI)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
-
-
-def _save(picture: np.ndarray, folder: str, suffix: str) -> str:
-    """Write a picture to a file of its own.
-
-    gradio would name it after its pixels, and overwrite it while it sends it to somebody else.
-    """
-    descriptor, path = mkstemp(suffix, dir=folder)
-    os.close(descriptor)
-    mmcv.imwrite(mmcv.rgb2bgr(picture), path)
-    return path
-
-
-def check_upload(path: str | Path) -> None:
-    """Look at the header of a file that a stranger has sent.
-
-    Raises:
-        ValueError: If it is no image of a known format, or too large.
-    """
-    size = Path(path).stat().st_size
-    if size > MAX_BYTES:
-        raise UserValueError(f'the file has {size} bytes; at most {MAX_BYTES} are taken')
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise UserValueError(f'the file is no image of {", ".join(FORMATS)}, or broken') from error
-    if width * height > MAX_PIXELS:
-        raise UserValueError(
-            f'the image has {width} x {height} pixels; at most {MAX_PIXELS} are taken'
-        )
-
-
-def refuse_addresses(upload: gr.UploadButton) -> None:
-    """Let a component take files alone: gradio would fetch what a visitor gives the address of."""
-    take = upload.async_move_resource_to_block_cache
-
-    async def take_file(path: Any) -> str | None:
-        if re.match('https?:', str(path)):
-            raise gr.Error('addresses are not fetched: upload a file')
-        return await take(path)
-
-    upload.async_move_resource_to_block_cache = take_file
-
-
-class LocalOnly:
-    """ASGI middleware: neither server nor browser asks another machine for anything."""
 
     def __init__(self, app: Callable) -> None:
         self._app = app
+        self._headers = [(name.encode(), value.encode()) for name, value in POLICY.items()]
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
         async def send_with_policy(message: dict) -> None:
             if message['type'] == 'http.response.start':
-                policy = (b'content-security-policy', CONTENT_POLICY.encode())
-                message['headers'] = [*message.get('headers', ()), policy]
+                message['headers'] = [*message.get('headers', ()), *self._headers]
             await send(message)
 
-        if re.search('=https?:', scope.get('path', '')):  # gradio would fetch it
-            await send(dict(type='http.response.start', status=403, headers=[]))
-            await send(dict(type='http.response.body', body=b'addresses are not fetched'))
-        else:
-            await self._app(scope, receive, send_with_policy)
+        await self._app(scope, receive, send_with_policy)
 
 
-def build_page(
-    explorer: Explorer, folder: str, images: Sequence[str] = (), score_thr: float = 0.3
-) -> gr.Blocks:
-    """The page: an image, what the models predict in it, and what they do at the clicked point.
+class Page:
+    """What the server answers. One scene a visitor, who is a number that the browser has drawn.
 
     Args:
         explorer (Explorer): The models.
-        folder (str): Folder that gradio serves, for the pictures.
         images (Sequence[str]): Images to choose from.
         score_thr (float): Where the slider of scores starts.
+        names (Collection[str]): As of :func:`own_names`.
+
+    Attributes:
+        app (Starlette): The server's application.
+        scenes (Scenes): What visitors look at.
     """
-    with gr.Blocks(
-        title='lesa_mmdet', analytics_enabled=False, delete_cache=(MAX_AGE, MAX_AGE)
-    ) as page:
-        scene = gr.State(time_to_live=MAX_AGE)
-        point = gr.State()
-        with gr.Row():
-            names = [(Path(path).name, index) for index, path in enumerate(images)]
-            picker = gr.Dropdown(
-                names, value=0 if images else None, label='Image', elem_id='image',
-                visible=bool(images),
-            )  # fmt: skip
-            upload = gr.UploadButton('Upload an image', file_types=['image'], elem_id='upload')
-            refuse_addresses(upload)
-            score = gr.Slider(0, 1, score_thr, step=0.05, label='Score above', elem_id='score')
-            first_stage = explorer.layers[0].split('.')[0]
-            layer = gr.Dropdown(
-                explorer.layers,
-                value=[name for name in explorer.layers if name.startswith(first_stage)][-1],
-                label='Layer',
-                elem_id='layer',
+
+    def __init__(
+        self, explorer: Explorer, images: Sequence[str], score_thr: float, names: Collection[str]
+    ) -> None:
+        self._explorer, self._images, self._score_thr = explorer, images, score_thr
+        self.scenes = Scenes()
+        self._arriving = 0  # bytes
+        # An upload is decoded and run after those before it; clicks do not wait for either.
+        self._decoding, self._running = anyio.CapacityLimiter(1), anyio.CapacityLimiter(1)
+        self._looking = anyio.CapacityLimiter(os.cpu_count() or 1)
+        visitor = '/scenes/{visitor}'
+        self.app = Starlette(
+            routes=[
+                Route('/settings', self.settings),
+                Route(visitor, self.open, methods=['PUT']),
+                Route(visitor, self.leave, methods=['DELETE']),
+                Route(f'{visitor}/image', self.image),
+                Route(f'{visitor}/look', self.look),
+                Mount('/', StaticFiles(directory=WEB, html=True)),
+            ],
+            middleware=[Middleware(OnlyFromHere), Middleware(OwnNames, names=names)],
+            exception_handlers={
+                UserError: lambda _, error: PlainTextResponse(str(error), 400),
+                ClientDisconnect: lambda *_: Response(status_code=400),
+                Exception: lambda *_: PlainTextResponse(
+                    'That failed; the terminal in which the page was started says why.', 500
+                ),
+            },
+        )
+
+    async def settings(self, request: Request) -> Response:
+        """What the page can choose from, and what it starts with."""
+        return JSONResponse(
+            dict(
+                titles=self._explorer.titles,
+                layers=self._explorer.layers,
+                layer=self._explorer.first_layer,
+                images=[Path(path).name for path in self._images],
+                score=self._score_thr,
+                min_score=MIN_SCORE,
+                max_bytes=MAX_BYTES,
             )
-        gr.Markdown('Click on a position: below is where the models look from there.')
-        pictures, maps = [], []
-        with gr.Row():
-            for index, title in enumerate(explorer.titles):
-                with gr.Column():
-                    options = dict(interactive=False, buttons=['fullscreen'])
-                    pictures.append(gr.Image(label=title, elem_id=f'picture-{index}', **options))
-                    maps.append(gr.Image(label='Maps', elem_id=f'maps-{index}', **options))
+        )
 
-        def draw(opened, thr):
-            return [_save(picture, folder, '.jpg') for picture in explorer.pictures(opened, thr)]
+    async def open(self, request: Request) -> Response:
+        """Run the models on an image of the list (``?image=3``), or on the one that is sent."""
+        visitor = self._visitor(request)
+        chosen = request.query_params.get('image')
+        if chosen is None:
+            content = await self._receive(request)
+            pixels = await run_sync(read_upload, content, limiter=self._decoding)
+            del content
+        else:
+            if not (chosen.isdecimal() and int(chosen) < len(self._images)):
+                raise UserValueError(f'there is no image {chosen}: there are {len(self._images)}')
+            path = self._images[int(chosen)]
+            pixels = await run_sync(read_image, path, limiter=self._decoding)
+        scene = await run_sync(self._explorer.open, pixels, limiter=self._running)
+        if not await request.is_disconnected():
+            self.scenes.put(visitor, scene)
+        return JSONResponse(dict(size=scene.size, point=scene.point, findings=scene.findings))
 
-        def show(path, thr):
-            try:
-                opened = explorer.open(path)
-            except ValueError as error:
-                raise gr.Error(str(error), print_exception=False) from error
-            return [opened, None, *draw(opened, thr), *[None] * len(maps)]
+    async def leave(self, request: Request) -> Response:
+        """Forget what a visitor has looked at."""
+        self.scenes.drop(self._visitor(request))
+        return Response(status_code=204)
 
-        def show_listed(index, thr):
-            return show(images[index], thr)
+    async def image(self, request: Request) -> Response:
+        """The image of a visitor's scene."""
+        return Response(self._scene(request).image, media_type='image/jpeg')
 
-        def show_uploaded(path, thr):
-            try:
-                check_upload(path)
-            except ValueError as error:
-                raise gr.Error(str(error), print_exception=False) from error
-            return show(path, thr)
+    async def look(self, request: Request) -> Response:
+        """What a layer does at a pixel: ``?layer=layer3.1&x=10&y=20``."""
+        scene = self._scene(request)
+        asked = request.query_params
+        try:
+            point = int(asked['x']), int(asked['y'])
+        except (KeyError, ValueError) as error:
+            raise UserValueError('x and y are needed, the pixel as whole numbers') from error
+        looks = await run_sync(
+            self._explorer.look, scene, point, asked.get('layer', ''), limiter=self._looking
+        )
+        return JSONResponse(looks)
 
-        def redraw(opened, thr):
-            # gradio takes a list of one for the value of a single picture, but a dict never.
-            return dict(
-                zip(pictures, draw(opened, thr) if opened else [None] * len(pictures), strict=True)
-            )
+    async def _receive(self, request: Request) -> bytes:
+        """The file that is sent."""
+        content = bytearray()
+        try:
+            with anyio.fail_after(UPLOAD_TIME):
+                async for chunk in request.stream():
+                    content += chunk
+                    self._arriving += len(chunk)
+                    if len(content) > MAX_BYTES:
+                        raise HTTPException(413, f'at most {MAX_BYTES} bytes are taken')
+                    if self._arriving > MAX_ARRIVING:
+                        raise HTTPException(503, 'Too many images arrive: try again in a minute.')
+        except TimeoutError as error:
+            raise HTTPException(408, f'The upload took more than {UPLOAD_TIME} s.') from error
+        finally:
+            self._arriving -= len(content)
+        return bytes(content)
 
-        def look(opened, clicked, layer):
-            if not (opened and clicked):
-                return dict.fromkeys(maps)
-            try:
-                drawn = explorer.maps(opened, clicked, layer)
-            except ValueError as error:
-                raise gr.Error(str(error), print_exception=False) from error
-            return {
-                panel: _save(drawing, folder, '.png')
-                for panel, drawing in zip(maps, drawn, strict=True)
-            }
+    def _visitor(self, request: Request) -> str:
+        visitor = request.path_params['visitor']
+        if not re.fullmatch('[0-9a-f]{32}', visitor):
+            raise HTTPException(404)
+        return visitor
 
-        def click(opened, layer, event: gr.SelectData):
-            clicked = [coordinate // opened.zoom for coordinate in event.index]
-            return {point: clicked, **look(opened, clicked, layer)}
-
-        private = dict(api_visibility='private', show_progress='minimal')
-        shown = [scene, point, *pictures, *maps]
-        if images:
-            page.load(show_listed, [picker, score], shown, **private)
-            picker.input(show_listed, [picker, score], shown, **private)
-        upload.upload(show_uploaded, [upload, score], shown, **private)
-        score.release(redraw, [scene, score], pictures, **private)
-        layer.input(look, [scene, point, layer], maps, **private)
-        for picture in pictures:
-            picture.select(click, [scene, layer], [point, *maps], **private)
-    return page
+    def _scene(self, request: Request):
+        scene = self.scenes.get(self._visitor(request))
+        if scene is None:
+            raise HTTPException(410, GONE)
+        return scene
 
 
 def serve(
@@ -316,20 +249,59 @@ def serve(
         port (int, optional): Defaults to the first free one from 7860.
 
     Raises:
-        ValueError: If the models have no block in common.
+        UserValueError: If the models have no block in common, or there is no such address, or the
+            port is taken.
     """
-    with TemporaryDirectory(prefix='lesa_explorer_') as folder:
-        os.environ['GRADIO_TEMP_DIR'] = folder  # the only files that are served
-        page = build_page(Explorer(models), folder, images, score_thr)
-        page.launch(
-            server_name=host,
-            server_port=port,
-            share=False,
-            ssr_mode=False,
-            enable_monitoring=False,
-            run_history=False,
-            max_file_size=MAX_BYTES,
-            footer_links=[],
-            theme=gr.themes.Base(font=['system-ui', 'sans-serif'], font_mono=['monospace']),
-            app_kwargs=dict(middleware=[Middleware(LocalOnly)]),
-        )
+    explorer = Explorer(models)
+    with listen(host, port) as listener:
+        page = Page(explorer, images, score_thr, own_names(host, listener))
+        name = f'[{host}]' if ':' in host else host
+        print(f'Open http://{name}:{listener.getsockname()[1]} in a browser; Ctrl-C ends the page.')
+        uvicorn.Server(uvicorn_config(page.app)).run(sockets=[listener])
+
+
+def uvicorn_config(app: Starlette) -> uvicorn.Config:
+    """How the page is served: quietly, and believing no header about who asks."""
+    return uvicorn.Config(
+        app, http='h11', ws='none', lifespan='off', log_level='warning', proxy_headers=False,
+        server_header=False, timeout_graceful_shutdown=1,
+    )  # fmt: skip
+
+
+def listen(host: str, port: int | None) -> socket.socket:
+    """Listen on a port, or on the first free one.
+
+    Raises:
+        UserValueError: If that cannot be.
+    """
+    family = socket.AF_INET6 if ':' in host else socket.AF_INET
+    for candidate in PORTS if port is None else [port]:
+        try:
+            return socket.create_server((host, candidate), family=family)
+        except (OSError, OverflowError) as error:
+            reason = error
+            if isinstance(error, socket.gaierror):
+                break
+    tried = f'{PORTS[0]} to {PORTS[-1]}' if port is None else port
+    raise UserValueError(f'cannot listen on {host}, port {tried}: {reason}') from reason
+
+
+def own_names(host: str, listener: socket.socket) -> set[str]:
+    """The names under which a server can be asked for; ANY stands for all addresses."""
+    address = listener.getsockname()[0]
+    names = {host.lower(), address}
+    if address in ('0.0.0.0', '::'):
+        names |= {ANY, 'localhost', socket.gethostname().lower()}
+    elif address == '::1' or address.startswith('127.'):
+        names.add('localhost')
+    return names
+
+
+def _is_address(name: str) -> bool:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, name)
+            return True
+        except OSError:
+            pass
+    return False

@@ -34,13 +34,14 @@ def draw_maps(image: np.ndarray, view: View, point: Sequence[int], maps: Positio
     Returns:
         Figure: Panels of what there is: without a local field, omega or weights if it has none.
     """
-    heads, shape = () if maps.weights is None else maps.weights, maps.shape
+    shape = maps.shape
     position = np.array(maps.position)[::-1] + 0.5
     # Pale and grey, so that colours tell values.
     pale = (mmcv.rgb2gray(image, keepdim=True) // 2 + 128).repeat(3, axis=-1)
 
-    def draw_heat(axes: Axes, title: str, values: np.ndarray, low: float = 0) -> None:
-        _draw_image(axes, title, pale)
+    def draw_heat(axes: Axes, name: str, values: np.ndarray, low: float) -> None:
+        span = f'max {values.max():.3g}' if low == 0 else f'{low:.3g} to {values.max():.3g}'
+        _draw_image(axes, f'{name}: {span}', pale)
         (left, top), (right, bottom) = view.to_image(np.array([(0, 0), shape[::-1]]), shape)
         extent = (left, right, bottom, top)
         axes.imshow(values, 'viridis', alpha=0.6, vmin=low, vmax=values.max(), extent=extent)
@@ -48,12 +49,13 @@ def draw_maps(image: np.ndarray, view: View, point: Sequence[int], maps: Positio
         if maps.fixed is not None:
             _zoom(axes, view, maps)
 
-    fixed = () if maps.fixed is None else maps.fixed
-    rows = 1 + -(-(len(heads) + len(fixed)) // COLUMNS)
+    of_mean = [heat for heat in heats(maps) if heat[0].startswith('mean')]
+    of_heads = [heat for heat in heats(maps) if not heat[0].startswith('mean')]
+    rows = 1 + -(-len(of_heads) // COLUMNS)
     panel_height = PANEL_WIDTH * image.shape[0] / image.shape[1] + TITLE_HEIGHT
     figure = Figure(figsize=(COLUMNS * PANEL_WIDTH, rows * panel_height), layout='constrained')
-    of_mean, of_heads = np.split(figure.subplots(rows, COLUMNS, squeeze=False), [1])
-    panels = iter(of_mean.flat)
+    first_row, other_rows = np.split(figure.subplots(rows, COLUMNS, squeeze=False), [1])
+    panels = iter(first_row.flat)
 
     axes = _draw_image(next(panels), f'point ({point[0]}, {point[1]})', image)
     axes.plot(
@@ -62,20 +64,41 @@ def draw_maps(image: np.ndarray, view: View, point: Sequence[int], maps: Positio
     if maps.field is not None:
         axes = _draw_image(next(panels), 'local field', image)
         _draw_boxes(axes, maps.field, view, shape)
-    if maps.weights is not None:
-        mean = maps.weights.mean(0)
-        draw_heat(next(panels), f'mean of heads: max {mean.max():.3g}', mean)
-    if maps.omega is not None:
-        low, high = maps.omega.min(), maps.omega.max()
-        draw_heat(next(panels), f'mean omega: {low:.3g} to {high:.3g}', maps.omega, low)
-    panels = chain(of_heads.flat, panels)
-    for head, weights in enumerate(heads, start=1):
-        draw_heat(next(panels), f'head {head}: max {weights.max():.3g}', weights)
-    for head, weights in enumerate(fixed, start=1):
-        draw_heat(next(panels), f'added in head {head}: max {weights.max():.3g}', weights)
+    for heat in of_mean:
+        draw_heat(next(panels), *heat)
+    panels = chain(other_rows.flat, panels)
+    for heat in of_heads:
+        draw_heat(next(panels), *heat)
     for axes in panels:
         axes.remove()
     return figure
+
+
+def heats(maps: PositionMaps) -> list[tuple[str, np.ndarray, float]]:
+    """What of a position can be drawn as a colour over the image.
+
+    Returns:
+        list[tuple[str, np.ndarray, float]]: Names, values (H, W), and the value of no colour: 0 of
+        weights, the smallest one of omega.
+    """
+    found = []
+    if maps.weights is not None:
+        found.append(('mean of heads', maps.weights.mean(0), 0))
+    if maps.omega is not None:
+        found.append(('mean omega', maps.omega, maps.omega.min()))
+    for name, of_heads in (('head', maps.weights), ('added in head', maps.fixed)):
+        found += [
+            (f'{name} {k}', w, 0) for k, w in enumerate(() if of_heads is None else of_heads, 1)
+        ]
+    return found
+
+
+def to_boxes(centres: Sequence, view: View, map_shape: Sequence[int]) -> list[list[float]]:
+    """Boxes (left, top, right, bottom) in the image of positions around points (x, y) on a map."""
+    return [
+        view.to_image(np.stack((centre - 0.5, centre + 0.5)), map_shape).ravel().tolist()
+        for centre in centres
+    ]
 
 
 def _zoom(axes: Axes, view: View, maps: PositionMaps) -> None:
@@ -98,8 +121,8 @@ def _draw_image(axes: Axes, title: str, image: np.ndarray) -> Axes:
 
 def _draw_boxes(axes: Axes, centres: Sequence, view: View, map_shape: Sequence[int]) -> None:
     """Outline positions around points (x, y) on a map."""
-    for centre in centres:
-        corner, opposite = view.to_image(np.stack((centre - 0.5, centre + 0.5)), map_shape)
+    for left, top, right, bottom in to_boxes(centres, view, map_shape):
+        size = (right - left, bottom - top)
         axes.add_patch(
-            Rectangle(corner, *(opposite - corner), fill=False, ec=COLOUR, lw=1.2, path_effects=RIM)
+            Rectangle((left, top), *size, fill=False, ec=COLOUR, lw=1.2, path_effects=RIM)
         )

@@ -1,11 +1,10 @@
 """The page in a real browser: servers of one and two detectors, and a headless Chromium."""
 
 import os
+import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -34,6 +33,8 @@ socket.socket.connect = guard(socket.socket.connect, host_of)
 socket.socket.connect_ex = guard(socket.socket.connect_ex, host_of)
 socket.getaddrinfo = guard(socket.getaddrinfo, lambda host, *_: host)
 """
+# A proxy that answers nobody: whatever this machine asks itself must not go there.
+PROXY = {f'{name}_proxy': 'http://127.0.0.1:9' for name in ('http', 'https', 'all')}
 
 
 @pytest.fixture(scope='session')
@@ -53,7 +54,6 @@ def chromium():
 @pytest.fixture(scope='session', params=[1, 2], ids=['one model', 'two models'])
 def served(request, tmp_path_factory):
     """What the server shows: models by title, images; and the file of whom it asked."""
-    pytest.importorskip('gradio', reason='pip install gradio')
     folder = tmp_path_factory.mktemp('explore')
     detectors = {
         name: save_detector(folder / name, operator)
@@ -71,37 +71,29 @@ def served(request, tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def url(served, tmp_path_factory):
-    """Address of a running ``tools/explore.py``."""
+    """Address of a running ``tools/explore.py``, on the port that it has found."""
+    pytest.importorskip('starlette', reason='pip install starlette uvicorn')
     site = tmp_path_factory.mktemp('site')
-    (site / 'sitecustomize.py').write_text(GUARD, encoding='utf-8')
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
+    (site / 'sitecustomize.py').write_text(GUARD)
     models = [
         argument for pair in served.detectors.values() for argument in ('--models', *map(str, pair))
     ]
-    command = ('tools/explore.py', str(served.folder / 'images'), *models, '--port', str(port))
+    command = ('tools/explore.py', str(served.folder / 'images'), *models, '--device', 'cpu')
     path = os.pathsep.join((str(site), str(ROOT), os.environ.get('PYTHONPATH', '')))
-    log = (served.folder / 'log.txt').open('w', encoding='utf-8')
-    server = subprocess.Popen(
-        [sys.executable, '-W', 'ignore', *command, '--device', 'cpu'],
+    proxies = {**PROXY, **{name.upper(): value for name, value in PROXY.items()}}
+    with subprocess.Popen(
+        [sys.executable, '-u', '-W', 'ignore', *command],
         cwd=ROOT,
-        env={**os.environ, 'PYTHONPATH': path, 'ASKED': str(served.asked)},
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
-    address, waited = f'http://127.0.0.1:{port}', time.monotonic()
-    while time.monotonic() < waited + 120 and server.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(('127.0.0.1', port)) == 0:
-                break
-        time.sleep(0.2)
-    else:
-        server.kill()
-        pytest.fail((served.folder / 'log.txt').read_text(encoding='utf-8')[-3000:])
-    yield address
-    server.terminate()
-    server.wait()
+        env={**os.environ, **proxies, 'PYTHONPATH': path, 'ASKED': str(served.asked)},
+        stdout=subprocess.PIPE,
+        stderr=(served.folder / 'log.txt').open('w'),
+        text=True,
+    ) as server:
+        said = next((line for line in server.stdout if line.startswith('Open ')), '')
+        if not said:
+            pytest.fail((served.folder / 'log.txt').read_text()[-3000:])
+        yield re.search(r'http://[\d.:]+', said)[0]
+        server.terminate()
 
 
 @pytest.fixture
@@ -109,17 +101,22 @@ def visit(chromium, url):
     """Opens the page as another visitor; what its browser asks for is in ``asked_for``."""
     contexts = []
 
-    def open_page():
-        context = chromium.new_context(viewport=dict(width=1400, height=1000))
+    def open_page(width=1366, height=768, **options):
+        context = chromium.new_context(viewport=dict(width=width, height=height), **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(60_000)
-        page.asked_for = []
+        page.set_default_timeout(30_000)
+        page.asked_for, page.errors = [], []
         page.on('request', lambda request: page.asked_for.append(request.url))
+        page.on('pageerror', lambda error: page.errors.append(str(error)))
+        # The policy's refusals among them.
+        page.on('console', lambda said: said.type == 'error' and page.errors.append(said.text))
         page.goto(url)
-        page.wait_for_selector('#picture-0 img')
+        page.wait_for_selector('.thumb')
         return page
 
     yield open_page
     for context in contexts:
+        for page in context.pages:
+            assert not page.errors, page.errors
         context.close()

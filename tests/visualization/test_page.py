@@ -1,84 +1,343 @@
-"""The page without a browser: its models, and what it takes."""
+"""The page's server without a browser: what it answers, to whom, and whom it asks."""
 
+import http.client
+import json
+import os
 import runpy
+import socket
 import sys
+import threading
+import time
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from lesa_mmdet.apis.load import load_model
+from lesa_mmdet.utils.errors import UserFileNotFoundError, UserValueError
 
 from helpers.detectors import run_main, save_coordinates, save_detector
 from helpers.paths import ROOT
 
-explorer = pytest.importorskip(
-    'lesa_mmdet.visualization.page', reason='gradio is not installed', exc_type=ImportError
+page = pytest.importorskip(
+    'lesa_mmdet.visualization.page', reason='starlette or uvicorn is missing', exc_type=ImportError
 )
-MAIN = runpy.run_path(str(ROOT / 'tools' / 'explore.py'))['main']
+TOOL = runpy.run_path(str(ROOT / 'tools' / 'explore.py'))
+ME, OTHER = '0' * 32, 'f' * 32
 
 
 @pytest.fixture(scope='module')
-def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('detectors')
-    operators = {'lesa': dict(type='LESA'), 'conv': None}
-    return {
-        name: load_model(*save_detector(folder / name, operator))
-        for name, operator in operators.items()
-    }
+def explorer(tmp_path_factory):
+    detector = save_detector(tmp_path_factory.mktemp('detector'), dict(type='LESA'))
+    return page.Explorer({'lesa': load_model(*detector)})
 
 
-def test_layers_are_those_where_a_model_attends(models):
-    attending = [*(f'layer3.{i}' for i in range(1, 6)), *(f'layer4.{i}' for i in range(3))]
-    assert explorer.Explorer(models).layers == attending
-    assert explorer.Explorer({'conv': models['conv']}).layers[0] == 'layer1.0'
-    with pytest.raises(ValueError, match='lesa and other have no block in common'):
-        explorer.Explorer({'lesa': models['lesa'], 'other': models['lesa'].backbone.layer3})
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('images')
+    return [str(save_coordinates(folder / f'{name}.png', 96, 64)) for name in 'ab']
 
 
-def test_models_run_once_an_image(models, tmp_path):
-    image = save_coordinates(tmp_path / 'image.png', 96, 64)
-    runs = []
-    handles = [
-        model.backbone.register_forward_hook(lambda *_: runs.append(1)) for model in models.values()
+@pytest.fixture
+def serve(explorer, images):
+    """Runs the server in a thread: (page, ask)."""
+    stops = []
+
+    def start(host='127.0.0.1'):
+        listener = page.listen(host, 0)
+        server_page = page.Page(explorer, images, 0.3, page.own_names(host, listener))
+        server = page.uvicorn.Server(page.uvicorn_config(server_page.app))
+        server.install_signal_handlers = lambda: None
+        thread = threading.Thread(target=server.run, kwargs=dict(sockets=[listener]))
+        thread.start()
+        port = listener.getsockname()[1]
+
+        def ask(method, path, body=None, host=None, **headers):
+            connection = http.client.HTTPConnection('127.0.0.1', port, timeout=60)
+            own = f'127.0.0.1:{port}'
+            headers = {'Host': own if host is None else host.format(port=port), **headers}
+            if method not in ('GET', 'HEAD') and 'Origin' not in headers:
+                headers['Origin'] = f'http://{own}'
+            connection.request(method, path, body, {k: v for k, v in headers.items() if v})
+            answer = connection.getresponse()
+            text = answer.read()
+            connection.close()
+            return SimpleNamespace(status=answer.status, body=text, headers=answer.headers)
+
+        stops.append((server, thread))
+        return server_page, ask
+
+    yield start
+    for server, thread in stops:
+        server.should_exit = True
+        thread.join()
+
+
+def test_a_visit(serve, images):
+    server, ask = serve()
+    assert b'<title>' in ask('GET', '/').body
+    settings = json.loads(ask('GET', '/settings').body)
+    assert settings['images'] == ['a.png', 'b.png'] and settings['layer'] == 'layer3.5'
+    opened = json.loads(ask('PUT', f'/scenes/{ME}?image=1').body)
+    assert opened['size'] == [96, 64] and len(opened['point']) == 2
+    assert ask('GET', f'/scenes/{ME}/image').body.startswith(b'\xff\xd8')
+    looked = ask('GET', f'/scenes/{ME}/look?layer=layer3.5&x=5&y=6')
+    assert looked.status == 200 and len(json.loads(looked.body)[0]['heats']) == 10
+    with open(images[0], 'rb') as file:
+        assert ask('PUT', f'/scenes/{ME}', file.read()).status == 200
+    assert len(server.scenes) == 1  # in place of the one before
+    for path in ('image', 'look?layer=layer3.5&x=5&y=6'):
+        gone = ask('GET', f'/scenes/{OTHER}/{path}')
+        assert gone.status == 410 and b'choose it again' in gone.body
+    assert ask('DELETE', f'/scenes/{ME}').status == 204 and len(server.scenes) == 0
+
+
+def test_refusals_are_sentences(serve, images):
+    _, ask = serve()
+    ask('PUT', f'/scenes/{ME}?image=0')
+    png = open(images[0], 'rb').read()
+    for method, path, body, status, said in (
+        ('PUT', f'/scenes/{ME}', b'no image', 400, 'no image of BMP, JPEG, PNG, WEBP, or broken'),
+        ('PUT', f'/scenes/{ME}', png[:60], 400, 'or broken'),
+        ('PUT', f'/scenes/{ME}', bytes(page.MAX_BYTES + 1), 413, 'at most 20971520 bytes'),
+        ('PUT', f'/scenes/{ME}?image=2', None, 400, 'there is no image 2: there are 2'),
+        ('PUT', f'/scenes/{ME}?image=http://example.org', None, 400, 'there is no image http'),
+        ('PUT', f'/scenes/{ME}?image=-1', None, 400, 'there is no image -1'),
+        ('PUT', '/scenes/../../etc', None, 405, ''),
+        ('PUT', f'/scenes/{ME[1:]}g', None, 404, ''),
+        ('GET', f'/scenes/{ME}/look?layer=layer3.5', None, 400, 'x and y are needed'),
+        ('GET', f'/scenes/{ME}/look?layer=layer3.5&x=nan&y=1e9', None, 400, 'whole numbers'),
+        ('GET', f'/scenes/{ME}/look?layer=layer3.5&x=96&y=0', None, 400, 'outside the image'),
+        ('GET', f'/scenes/{ME}/look?layer=<b>&x=9&y=0', None, 400, "no layer '<b>': layer3.1"),
+        ('GET', '/../page.py', None, 404, ''),
+        ('GET', '/%2e%2e/page.py', None, 404, ''),
+        ('GET', '//etc/passwd', None, 404, ''),
+        ('POST', '/', b'', 405, ''),
+    ):
+        answer = ask(method, path, body)
+        assert answer.status == status, (path, answer.status, answer.body)
+        assert said in answer.body.decode() and '/tmp' not in answer.body.decode()
+        assert answer.status != 400 or answer.headers['content-type'].startswith('text/plain')
+
+
+def test_a_bug_is_not_shown_to_visitors(serve, explorer, monkeypatch):
+    _, ask = serve()
+    ask('PUT', f'/scenes/{ME}?image=0')
+    monkeypatch.setattr(explorer, 'look', lambda *_: 1 / 0)
+    answer = ask('GET', f'/scenes/{ME}/look?layer=layer3.5&x=5&y=6')
+    assert answer.status == 500 and b'terminal' in answer.body and b'Zero' not in answer.body
+
+
+@pytest.mark.parametrize(
+    ('host', 'status'),
+    [
+        ('127.0.0.1:{port}', 200),
+        ('localhost:{port}', 200),
+        ('LOCALHOST:8888', 200),  # as through a tunnel
+        ('127.0.0.1', 200),
+        ('evil.example:{port}', 421),
+        ('127.0.0.1.evil.example:{port}', 421),
+        ('localhost.evil.example', 421),
+        ('evil.example@127.0.0.1:{port}', 421),
+        ('127.0.0.1:{port}@evil.example', 421),
+        ('192.168.0.1:{port}', 421),
+        ('[::ffff:7f00:1]:{port}', 421),
+        ('127.0.0.1:{port}/x', 421),
+    ],
+)
+def test_only_its_own_names_are_answered(serve, host, status):
+    _, ask = serve()
+    for path in ('/', '/page.js', '/settings'):
+        assert ask('GET', path, host=host).status == status, path
+    assert ask('GET', f'/scenes/{ME}/image', host=host).status == (410 if status == 200 else 421)
+
+
+def test_a_request_without_a_name_is_refused(serve):
+    server, _ = serve()
+    messages = []
+
+    async def send(message):
+        messages.append(message)
+
+    scope = dict(
+        type='http', method='GET', path='/', headers=[], query_string=b'', root_path='',
+        http_version='1.0', scheme='http', server=None, client=None,
+    )  # fmt: skip
+    page.anyio.run(server.app, scope, None, send)
+    assert messages[0]['status'] == 421
+
+
+def test_served_to_a_network_it_takes_addresses_and_no_foreign_name(serve):
+    _, ask = serve('0.0.0.0')
+    for host, status in (
+        ('192.168.0.1:80', 200),
+        ('[fe80::1]:80', 200),
+        (socket.gethostname(), 200),
+        ('evil.example', 421),
+        ('1.2.3.4.evil.example', 421),
+        ('*', 421),
+    ):
+        assert ask('GET', '/', host=host).status == status, host
+
+
+@pytest.mark.parametrize(
+    'origin',
+    [None, 'null', 'http://evil.example', 'http://127.0.0.1', 'http://127.0.0.1:1', 'file://'],
+)
+def test_only_the_page_itself_changes_anything(serve, origin):
+    server, ask = serve()
+    ask('PUT', f'/scenes/{ME}?image=0')
+    for method, path in (('PUT', f'/scenes/{OTHER}?image=0'), ('DELETE', f'/scenes/{ME}')):
+        assert ask(method, path, Origin=origin).status == 403, (method, origin)
+    assert len(server.scenes) == 1
+    assert ask('GET', '/settings', Origin=origin).status == (403 if origin else 200)
+
+
+def test_browsers_are_told_to_load_from_here_alone(serve):
+    _, ask = serve()
+    for path in ('/', '/page.js', '/settings', '/none', f'/scenes/{ME}/image'):
+        headers = ask('GET', path).headers
+        assert "default-src 'none'" in headers['content-security-policy']
+        assert headers['x-content-type-options'] == 'nosniff'
+    files = {path.name: path.read_text('utf-8') for path in page.WEB.iterdir()}
+    assert set(files) == {'index.html', 'page.css', 'page.js'}
+    for name, text in files.items():
+        addresses = text.replace('http://www.w3.org/2000/svg', '')
+        assert '//' not in addresses.replace('// ', ''), name
+        assert ' style=' not in text and 'innerHTML' not in text
+
+
+def test_no_request_leaves_the_machine(serve, monkeypatch):
+    """Over all routes that the server has, with addresses wherever something can be said."""
+    server, ask = serve()
+    asked = []
+
+    def guard(function, host_of):
+        def guarded(*arguments, **options):
+            host = host_of(*arguments)
+            if host not in (None, '', '127.0.0.1', '0.0.0.0'):
+                asked.append(host)
+                raise OSError(f'{host} was asked')
+            return function(*arguments, **options)
+
+        return guarded
+
+    for name in ('connect', 'connect_ex'):
+        monkeypatch.setattr(
+            socket.socket, name, guard(getattr(socket.socket, name), lambda _, a: a[0])
+        )
+    monkeypatch.setattr(socket, 'getaddrinfo', guard(socket.getaddrinfo, lambda host, *_: host))
+    outside = 'http://example.org/a.png'
+    called = set()
+    for route in server.app.routes:
+        for method in getattr(route, 'methods', None) or ('GET', 'HEAD'):
+            for visitor in (ME, 'http%3A%2F%2Fexample.org', outside):
+                path = route.path.replace('{visitor}', visitor) or '/'
+                for extra in (
+                    '',
+                    f'?image={outside}',
+                    f'?layer={outside}&x={outside}&y=1',
+                    outside,
+                ):
+                    ask(method, path + extra, outside.encode(), Referer=outside, Cookie=outside)
+                    called.add((method, route.path))
+    # What gradio had: nobody answers there any more.
+    for path in ('run-history/connect', 'runs', f'file={outside}', f'proxy={outside}', 'upload'):
+        for method in ('GET', 'POST'):
+            assert ask(method, f'/gradio_api/{path}', b'{}').status in (404, 405)
+    assert len(called) == 10 and not asked, asked
+
+
+def test_a_slow_upload_does_not_hold_up_clicks(serve, explorer, monkeypatch):
+    _, ask = serve()
+    ask('PUT', f'/scenes/{ME}?image=0')
+    started, go_on, open_ = threading.Event(), threading.Event(), explorer.open
+
+    def slow(pixels):
+        started.set()
+        go_on.wait(60)
+        return open_(pixels)
+
+    monkeypatch.setattr(explorer, 'open', slow)
+    uploads = [
+        threading.Thread(target=ask, args=('PUT', f'/scenes/{index:032x}?image=0'))
+        for index in range(1, 60)  # more than there are threads for clicks
     ]
-    page = explorer.Explorer(models)
-    scene = page.open(image)
-    page.pictures(scene, 0.5)
-    assert len(page.maps(scene, (10, 20), 'layer3.1')) == 2
-    page.maps(scene, (30, 20), 'layer4.0')
-    for handle in handles:
-        handle.remove()
-    assert len(runs) == 2
+    for upload in uploads:
+        upload.start()
+    assert started.wait(30)
+    begun = time.monotonic()
+    assert ask('GET', f'/scenes/{ME}/look?layer=layer3.5&x=5&y=6').status == 200
+    assert time.monotonic() - begun < 5
+    monkeypatch.setattr(explorer, 'open', open_)
+    go_on.set()
+    for upload in uploads:
+        upload.join()
 
 
-def test_uploads(tmp_path, monkeypatch):
-    for suffix in ('bmp', 'jpg', 'png', 'webp'):
-        path = tmp_path / f'image.{suffix}'
-        Image.fromarray(np.zeros((10, 20, 3), np.uint8)).save(path)
-        explorer.check_upload(path)
-    Image.fromarray(np.zeros((10, 20, 3), np.uint8)).save(tmp_path / 'image.tiff')
-    (tmp_path / 'text.png').write_text(
-        '<svg xmlns="http://www.w3.org/2000/svg"/>', encoding='utf-8'
-    )
-    for name in ('image.tiff', 'text.png'):
-        with pytest.raises(ValueError, match='no image of BMP, JPEG, PNG, WEBP, or broken'):
-            explorer.check_upload(tmp_path / name)
-    monkeypatch.setattr(explorer, 'MAX_PIXELS', 199)
-    with pytest.raises(ValueError, match='has 20 x 10 pixels; at most 199 are taken'):
-        explorer.check_upload(tmp_path / 'image.png')
-    monkeypatch.setattr(explorer, 'MAX_BYTES', 10)
-    with pytest.raises(ValueError, match='bytes; at most 10 are taken'):
-        explorer.check_upload(tmp_path / 'image.png')
+def test_uploads_that_arrive_at_once_are_bounded(serve, monkeypatch):
+    monkeypatch.setattr(page, 'MAX_ARRIVING', 1000)
+    server, ask = serve()
+    answer = ask('PUT', f'/scenes/{ME}', bytes(1001))
+    assert answer.status == 503 and b'try again' in answer.body
+    assert server._arriving == 0
+    assert ask('PUT', f'/scenes/{ME}', bytes(900)).status == 400  # no image, but taken
+
+
+def test_an_upload_may_not_take_for_ever(serve, monkeypatch):
+    monkeypatch.setattr(page, 'UPLOAD_TIME', 0.3)
+    _, ask = serve()
+
+    def dripping():
+        for _ in range(5):
+            yield b'x'
+            time.sleep(0.2)
+
+    assert ask('PUT', f'/scenes/{ME}', dripping(), **{'Content-Length': '5'}).status == 408
+
+
+def test_addresses_to_listen_on():
+    with page.listen('127.0.0.1', None) as first, page.listen('127.0.0.1', None) as second:
+        ports = [listener.getsockname()[1] for listener in (first, second)]
+        assert ports[0] < ports[1] and all(port in page.PORTS for port in ports)
+        with pytest.raises(UserValueError, match=f'cannot listen on 127.0.0.1, port {ports[0]}: '):
+            page.listen('127.0.0.1', ports[0])
+    with pytest.raises(UserValueError, match='cannot listen on 127.0.0.1, port 70000: '):
+        page.listen('127.0.0.1', 70000)
 
 
 def test_the_tool_names_what_is_missing(tmp_path, monkeypatch, capsys):
+    main = TOOL['main']
     with pytest.raises(SystemExit, match='^error: .*none.py does not exist'):
-        run_main(monkeypatch, MAIN, tmp_path / 'none.py', tmp_path / 'none.pth')
+        run_main(monkeypatch, main, tmp_path / 'none.py', tmp_path / 'none.pth')
     with pytest.raises(SystemExit, match='^2$'):
-        run_main(monkeypatch, MAIN, tmp_path / 'none.py')
+        run_main(monkeypatch, main, tmp_path / 'none.py')
     assert 'CONFIG and CHECKPOINT are needed' in capsys.readouterr().err
     monkeypatch.delitem(sys.modules, 'lesa_mmdet.visualization.page')
-    monkeypatch.setitem(sys.modules, 'gradio', None)
-    with pytest.raises(SystemExit, match="gradio, .*: pip install 'gradio>=6,<7'"):
-        run_main(monkeypatch, MAIN, tmp_path / 'none.py', tmp_path / 'none.pth')
+    monkeypatch.setitem(sys.modules, 'uvicorn', None)
+    with pytest.raises(SystemExit, match='needs uvicorn, .*: pip install starlette uvicorn'):
+        run_main(monkeypatch, main, tmp_path / 'none.py', tmp_path / 'none.pth')
+
+
+def test_without_arguments_the_demo_or_else_the_weights(tmp_path):
+    find = TOOL['find_detector']
+    with pytest.raises(UserFileNotFoundError, match='make demo trains one'):
+        find(tmp_path)
+    for name in ('weights/ours.pth', 'configs/demo/ours.py', 'configs/demo/other.py'):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert find(tmp_path) == (tmp_path / 'configs/demo/ours.py', tmp_path / 'weights/ours.pth')
+    demo = tmp_path / 'work_dirs' / 'demo'
+    demo.mkdir(parents=True)
+    for name in ('epoch_9.pth', 'epoch_10.pth', 'config.py'):
+        (demo / name).touch()
+    os.utime(demo / 'epoch_10.pth', (0, 0))
+    assert find(tmp_path) == (demo / 'config.py', demo / 'epoch_10.pth')
+
+
+def test_models_of_one_name_are_both_shown(tmp_path, monkeypatch):
+    detector = save_detector(tmp_path / 'detector', dict(type='LESA'))
+    served = []
+    monkeypatch.setattr(page, 'serve', lambda models, *_, **__: served.extend(models))
+    pairs = ('--models', *detector, '--models', *detector)
+    run_main(monkeypatch, TOOL['main'], *pairs, '--device', 'cpu')
+    assert served == ['tiny, detector/tiny.pth', 'tiny, detector/tiny.pth, model 2']
