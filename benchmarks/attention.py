@@ -143,7 +143,7 @@ def plot(records: list[dict], path: str) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.6), layout='constrained')
-    done = [r for r in records if r['part'] == 'attention' and STEPS[0] in r['result']]
+    done = [r for r in records if r['part'] == 'attention' and STEPS[1] in r['result']]
     curves = sorted({(r['form'], r['channels'], r['dtype']) for r in done})
     for axis, key, label in zip(
         axes, ('mib', 'seconds'), ('peak memory (MiB)', 'time (s)'), strict=True

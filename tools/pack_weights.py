@@ -40,7 +40,7 @@ def main() -> None:
         command=args.command,
         commit=args.commit,
         date=datetime.date.today().isoformat(),
-        torch=torch.__version__,
+        torch=str(torch.__version__),
     )
     args.out.parent.mkdir(parents=True, exist_ok=True)
     torch.save(dict(meta=about, state_dict=weights), args.out)
