@@ -1,10 +1,14 @@
 """What we take of mmdet, mmengine and mmcv: where their registries and our base classes live.
 
 No other module imports these from mmdet or mmengine, so that another home of theirs is one edit.
-The package imports this module first: if a stack is missing, one sentence says so.
+``PRIVATE`` lists what we take that is not for others. The package imports this module first: if a
+stack is missing, or would go round what we override, one sentence says so.
 """
 
+import inspect
+import pkgutil
 from functools import partial
+from typing import NamedTuple
 
 try:
     import mmcv.ops  # noqa: F401
@@ -60,6 +64,136 @@ __all__ = [
 ]
 
 
+class Private(NamedTuple):
+    """A name of another package that is not for others to use.
+
+    Attributes:
+        name (str): Where it is. Of a method that we override, or call by position, with its
+            arguments: that is compared when the package is imported.
+        users (str): Our modules that use it.
+        without (str): What happens if it is gone.
+    """
+
+    name: str
+    users: str
+    without: str
+
+
+_AT_ONCE = 'AttributeError when it is first used, before anything is trained or written'
+# All of them but for those of attention/, which has its own table.
+PRIVATE = (
+    Private(
+        'mmengine.hooks.CheckpointHook._save_checkpoint_with_step(self, runner, step, meta)',
+        'engine.hooks.atomic_checkpoint',
+        'outdated checkpoints would stay',
+    ),
+    Private(
+        'mmengine.hooks.CheckpointHook._save_best_checkpoint(self, runner, metrics)',
+        'engine.hooks.atomic_checkpoint',
+        'outdated best checkpoints would stay',
+    ),
+    Private(
+        'mmengine.infer.BaseInferencer._init_model(self, cfg, weights, device)',
+        'apis.predictors',
+        'the model would be built again, with random weights',
+    ),
+    Private(
+        'mmdet.models.roi_heads.HybridTaskCascadeRoIHead._mask_forward'
+        '(self, stage, x, rois, semantic_feat, training)',
+        'models.roi_heads',
+        "masks would be the last stage's alone",
+    ),
+    Private(
+        'torch.nn.Module._load_from_state_dict(self, state_dict, prefix, local_metadata, strict, '
+        'missing_keys, unexpected_keys, error_msgs)',
+        'checkpoints.adapt models.classifiers',
+        "the authors' checkpoints would not be renamed",
+    ),
+    Private('mmengine.runner.CheckpointLoader._schemes', 'checkpoints.schemes', _AT_ONCE),
+    Private('mmengine.runner.checkpoint._get_mmengine_home()', 'checkpoints.schemes', _AT_ONCE),
+    Private(
+        'mmengine.runner.checkpoint._process_mmcls_checkpoint(checkpoint)',
+        'checkpoints.schemes',
+        _AT_ONCE,
+    ),
+    Private('mmengine.runner.Runner._resume', 'engine.hooks.fit_checkpoint', _AT_ONCE),
+    Private(
+        'mmengine.runner.Runner._load_from',
+        'engine.hooks.fit_checkpoint engine.hooks.atomic_checkpoint',
+        _AT_ONCE,
+    ),
+    Private('mmengine.runner.Runner._train_loop', 'engine.hooks.fit_checkpoint', _AT_ONCE),
+    Private('mmengine.runner.Runner._val_loop', 'engine.hooks.fit_checkpoint', _AT_ONCE),
+    Private('mmengine.runner.Runner._test_loop', 'engine.hooks.fit_checkpoint', _AT_ONCE),
+    Private(
+        'mmengine.logging.HistoryBuffer._log_history',
+        'checkpoints.pickles',
+        'a resumed training smooths what it logs from its own iterations on',
+    ),
+    Private(
+        'mmengine.logging.HistoryBuffer._count_history',
+        'checkpoints.pickles',
+        'a resumed training smooths what it logs from its own iterations on',
+    ),
+    Private(
+        'mmpretrain.apis.model.get_model._dataset_meta',
+        'apis.load',
+        'a classifier has the names of its classes in dataset_meta alone, and shows numbers',
+    ),
+    *(
+        Private(f'torch.nn.Module._{name}', 'models.layers.norm', _AT_ONCE)
+        for name in ('forward_pre_hooks', 'forward_hooks', 'backward_pre_hooks', 'backward_hooks')
+    ),
+    *(
+        Private(f'torch.nn.modules.module._global_{name}', 'models.layers.norm', _AT_ONCE)
+        for name in ('forward_pre_hooks', 'forward_hooks', 'backward_pre_hooks', 'backward_hooks')
+    ),
+    Private(
+        'torch.nn.modules.batchnorm._BatchNorm',
+        'models.layers.context models.layers.recompute',
+        'ImportError when the package is imported',
+    ),
+    Private('torch.nn.modules.dropout._DropoutNd', 'models.layers.recompute', _AT_ONCE),
+    Private(
+        'torch._C._autograd._top_saved_tensors_default_hooks',
+        'models.layers.recompute',
+        'a training keeps what it could compute again: more memory, the same results',
+    ),
+    Private(
+        'torch._C._autograd._saved_tensors_hooks_is_enabled', 'models.layers.recompute', _AT_ONCE
+    ),
+    Private(
+        'gradio.blocks.Block.async_move_resource_to_block_cache',
+        'visualization.page',
+        'AttributeError when the page starts',
+    ),
+    Private('pycocotools.coco.open', 'upstream', "annotations are read in the locale's encoding"),
+)
+
+
+def check_private(table: tuple[Private, ...] = PRIVATE) -> None:
+    """Refuse a version of another package that would go round what we override, without a word.
+
+    Raises:
+        ImportError: If a method with arguments in the table is gone or takes others.
+    """
+    for private in table:
+        name, _, arguments = private.name.partition('(')
+        if not arguments:
+            continue
+        try:
+            found = ', '.join(inspect.signature(pkgutil.resolve_name(name)).parameters)
+        except AttributeError:
+            found = None
+        if found != arguments.rstrip(')'):
+            raise ImportError(
+                f'{name} of the installed {name.partition(".")[0]} is not what lesa_mmdet knows '
+                f'({"it is gone" if found is None else f"it takes {found}"}): '
+                f'{private.without}; install one of the versions in requirements/'
+            )
+
+
+check_private()
 # Annotations are UTF-8; pycocotools opens them in the locale's encoding, for mmdet's metrics, too.
 coco.open = partial(open, encoding='utf-8')
 

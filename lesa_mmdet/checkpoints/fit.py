@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from mmengine.runner import load_state_dict
 from torch import nn
 
 from ..utils.errors import UserValueError
@@ -26,7 +26,7 @@ def load_strict(model: nn.Module, checkpoint: Mapping[str, Any]) -> None:
         ValueError: If it does not fit, naming what is missing, unexpected or of another shape.
     """
     with strict_loading(model, checkpoint):
-        _load_checkpoint_to_model(unwrap(model), checkpoint)
+        load_state_dict(unwrap(model), _without_wrapper(weights_of(checkpoint)))
 
 
 @contextmanager
@@ -54,8 +54,7 @@ def strict_loading(
     Raises:
         ValueError: If weights are not finite or, now or then, something does not fit.
     """
-    model, weights = unwrap(model), weights_of(checkpoint)
-    weights = {str(key).removeprefix('module.'): value for key, value in weights.items()}
+    model, weights = unwrap(model), _without_wrapper(weights_of(checkpoint))
     if hasattr(model, 'adapt_checkpoint'):
         model.adapt_checkpoint(weights)
     require_finite(weights)
@@ -146,6 +145,11 @@ def unwrap(model: nn.Module) -> nn.Module:
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model
+
+
+def _without_wrapper(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Weights without the prefix that a distributed model gives them; mmengine drops it, too."""
+    return {str(key).removeprefix('module.'): value for key, value in weights.items()}
 
 
 def _shape(value: Any) -> tuple[int, ...]:

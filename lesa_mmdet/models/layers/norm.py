@@ -7,7 +7,12 @@ from torch.nn.modules import module as torch_module
 
 # Of a module, and of all modules: whoever hooks a module expects it to be called.
 _HOOKS = ('_forward_pre_hooks', '_forward_hooks', '_backward_pre_hooks', '_backward_hooks')
-_GLOBAL_HOOKS = tuple(f'_global{name}' for name in _HOOKS)
+_GLOBAL_HOOKS = (
+    '_global_forward_pre_hooks',
+    '_global_forward_hooks',
+    '_global_backward_pre_hooks',
+    '_global_backward_hooks',
+)
 
 
 def build_norm(cfg: dict | None, channels: int) -> nn.Module:
