@@ -33,7 +33,7 @@ MAX_KEPT = 2**30  # bytes of what is kept for all visitors together
 MAX_AGE = 3600  # seconds for which it is kept when nobody looks at it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """An image and what models computed in it.
 

@@ -9,6 +9,7 @@ import re
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 try:
     import anyio
@@ -28,8 +29,8 @@ from anyio.to_thread import run_sync
 from torch import nn
 
 from ..utils.errors import UserError, UserValueError
-from ..utils.images import read_image
-from .explorer import MAX_BYTES, MIN_SCORE, Explorer, Scenes, read_upload
+from ..utils.images import is_url, read_image
+from .explorer import MAX_BYTES, MIN_SCORE, Explorer, Scene, Scenes, read_upload
 
 WEB = Path(__file__).parent / 'web'
 PORTS = range(7860, 7960)  # where a free one is looked for
@@ -122,6 +123,7 @@ class Page:
     ) -> None:
         self._explorer, self._images, self._score_thr = explorer, images, score_thr
         self.scenes = Scenes()
+        self._of_list = WeakValueDictionary()  # scenes that somebody looks at, by image
         self._arriving = 0  # bytes
         # An upload is decoded and run after those before it; clicks do not wait for either.
         self._decoding, self._running = anyio.CapacityLimiter(1), anyio.CapacityLimiter(1)
@@ -168,15 +170,26 @@ class Page:
             content = await self._receive(request)
             pixels = await run_sync(read_upload, content, limiter=self._decoding)
             del content
+            scene = await run_sync(self._explorer.open, pixels, limiter=self._running)
         else:
             if not (chosen.isdecimal() and int(chosen) < len(self._images)):
                 raise UserValueError(f'there is no image {chosen}: there are {len(self._images)}')
-            path = self._images[int(chosen)]
-            pixels = await run_sync(read_image, path, limiter=self._decoding)
-        scene = await run_sync(self._explorer.open, pixels, limiter=self._running)
+            scene = await run_sync(self._open_listed, int(chosen), limiter=self._running)
         if not await request.is_disconnected():
             self.scenes.put(visitor, scene)
         return JSONResponse(dict(size=scene.size, point=scene.point, findings=scene.findings))
+
+    def _open_listed(self, index: int) -> Scene:
+        """The scene of an image of the list, which all visitors who look at it share."""
+        scene = self._of_list.get(index)
+        if scene is None:
+            path = self._images[index]
+            try:
+                pixels = read_image(path)
+            except UserError as error:  # which names a path of this machine
+                raise UserValueError(f'{Path(path).name} is gone, or no image') from error
+            scene = self._of_list[index] = self._explorer.open(pixels)
+        return scene
 
     async def leave(self, request: Request) -> Response:
         """Forget what a visitor has looked at."""
@@ -224,7 +237,7 @@ class Page:
             raise HTTPException(404)
         return visitor
 
-    def _scene(self, request: Request):
+    def _scene(self, request: Request) -> Scene:
         scene = self.scenes.get(self._visitor(request))
         if scene is None:
             raise HTTPException(410, GONE)
@@ -249,9 +262,11 @@ def serve(
         port (int, optional): Defaults to the first free one from 7860.
 
     Raises:
-        UserValueError: If the models have no block in common, or there is no such address, or the
-            port is taken.
+        UserValueError: If the models have no block in common, an image is at a URL, there is no
+            such address, or the port is taken.
     """
+    for image in filter(is_url, images):
+        raise UserValueError(f'the page fetches nothing: download {image}, and give the file')
     explorer = Explorer(models)
     with listen(host, port) as listener:
         page = Page(explorer, images, score_thr, own_names(host, listener))

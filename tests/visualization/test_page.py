@@ -119,6 +119,30 @@ def test_refusals_are_sentences(serve, images):
         assert answer.status != 400 or answer.headers['content-type'].startswith('text/plain')
 
 
+def test_visitors_of_one_image_share_what_models_computed(serve, explorer, monkeypatch):
+    server, ask = serve()
+    for visitor in (ME, OTHER):
+        assert ask('PUT', f'/scenes/{visitor}?image=0').status == 200
+    assert server.scenes.get(ME) is server.scenes.get(OTHER)
+    with monkeypatch.context() as patch:
+        patch.setattr(explorer, 'open', lambda _: pytest.fail('the models ran again'))
+        assert ask('PUT', f'/scenes/{ME}?image=0').status == 200
+    for visitor in (ME, OTHER):
+        ask('DELETE', f'/scenes/{visitor}')
+    assert not server._of_list
+
+
+def test_a_listed_image_that_is_gone_is_named_without_its_folder(explorer, tmp_path):
+    listed = page.Page(explorer, [str(tmp_path / 'gone.png')], 0.3, [])
+    with pytest.raises(UserValueError, match='^gone.png is gone, or no image$'):
+        listed._open_listed(0)
+
+
+def test_images_at_addresses_are_not_fetched(explorer):
+    with pytest.raises(UserValueError, match='fetches nothing: download https://example.org/a.png'):
+        page.serve({}, ['https://example.org/a.png'])
+
+
 def test_a_bug_is_not_shown_to_visitors(serve, explorer, monkeypatch):
     _, ask = serve()
     ask('PUT', f'/scenes/{ME}?image=0')
@@ -259,7 +283,7 @@ def test_a_slow_upload_does_not_hold_up_clicks(serve, explorer, monkeypatch):
 
     monkeypatch.setattr(explorer, 'open', slow)
     uploads = [
-        threading.Thread(target=ask, args=('PUT', f'/scenes/{index:032x}?image=0'))
+        threading.Thread(target=ask, args=('PUT', f'/scenes/{index:032x}?image=1'))
         for index in range(1, 60)  # more than there are threads for clicks
     ]
     for upload in uploads:
