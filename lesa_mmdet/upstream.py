@@ -162,11 +162,6 @@ PRIVATE = (
     Private(
         'torch._C._autograd._saved_tensors_hooks_is_enabled', 'models.layers.recompute', _AT_ONCE
     ),
-    Private(
-        'gradio.blocks.Block.async_move_resource_to_block_cache',
-        'visualization.page',
-        'AttributeError when the page starts',
-    ),
     Private('pycocotools.coco.open', 'upstream', "annotations are read in the locale's encoding"),
 )
 

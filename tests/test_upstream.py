@@ -22,7 +22,7 @@ FILES = {
     if path.relative_to(PACKAGE).parts[0] != 'attention'  # which has a table of its own
 }
 TEXTS = {'_C', '_mAP', '_results'}  # no names: torch._C on the way to one, and ends of texts
-OPTIONAL = ('gradio', 'mmpretrain')
+OPTIONAL = ('mmpretrain',)
 OVERRIDDEN = [
     private for private in PRIVATE if '(self' in private.name and 'torch.nn' not in private.name
 ]
@@ -39,7 +39,7 @@ def is_private(name):
 def defined(tree):
     """Names that a module defines itself: functions, classes, variables, attributes of self."""
     for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield node.name
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id

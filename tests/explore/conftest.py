@@ -74,7 +74,7 @@ def url(served, tmp_path_factory):
     """Address of a running ``tools/explore.py``, on the port that it has found."""
     pytest.importorskip('starlette', reason='pip install starlette uvicorn')
     site = tmp_path_factory.mktemp('site')
-    (site / 'sitecustomize.py').write_text(GUARD)
+    (site / 'sitecustomize.py').write_text(GUARD, encoding='utf-8')
     models = [
         argument for pair in served.detectors.values() for argument in ('--models', *map(str, pair))
     ]
@@ -86,12 +86,12 @@ def url(served, tmp_path_factory):
         cwd=ROOT,
         env={**os.environ, **proxies, 'PYTHONPATH': path, 'ASKED': str(served.asked)},
         stdout=subprocess.PIPE,
-        stderr=(served.folder / 'log.txt').open('w'),
-        text=True,
+        stderr=(served.folder / 'log.txt').open('w', encoding='utf-8'),
+        encoding='utf-8',
     ) as server:
         said = next((line for line in server.stdout if line.startswith('Open ')), '')
         if not said:
-            pytest.fail((served.folder / 'log.txt').read_text()[-3000:])
+            pytest.fail((served.folder / 'log.txt').read_text(encoding='utf-8')[-3000:])
         yield re.search(r'http://[\d.:]+', said)[0]
         server.terminate()
 

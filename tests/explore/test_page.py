@@ -157,7 +157,7 @@ def test_other_images_and_uploads(visit, explorer, scenes, tmp_path):
 
 def test_what_is_no_image_or_too_large_is_refused_in_a_sentence(visit, explorer, scenes, tmp_path):
     page = visit()
-    (tmp_path / 'text.png').write_text('no image')
+    (tmp_path / 'text.png').write_text('no image', encoding='utf-8')
     (tmp_path / 'long.png').write_bytes(bytes(20 * 2**20 + 1))
     cv2.imwrite(str(tmp_path / 'huge.png'), np.zeros((6400, 6400), np.uint8))
     cv2.imwrite(str(tmp_path / 'narrow.png'), np.zeros((40000, 3), np.uint8))
@@ -266,4 +266,4 @@ def test_a_click_answers_within_a_second(visit, scenes):
 
 def test_the_server_asked_nobody(visit, served):
     visit()
-    assert not served.asked.exists(), served.asked.read_text()
+    assert not served.asked.exists(), served.asked.read_text(encoding='utf-8')
