@@ -59,6 +59,12 @@ def strict_loading(
         model.adapt_checkpoint(weights)
     require_finite(weights)
 
+    made = (name for name, part in model.named_modules() if hasattr(part, 'from_convolution'))
+    if exact and (name := next((name for name in made if f'{name}.weight' in weights), None)):
+        raise UserValueError(
+            f'the checkpoint has a convolution where {type(model).__name__} has an operator '
+            f'({name}), so that a training cannot go on from it: begin a new one with load_from'
+        )
     own = model.state_dict()
     other = {
         name: f'{name} {_shape(value)} instead of {_shape(own[name])}'

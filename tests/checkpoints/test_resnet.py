@@ -8,6 +8,7 @@ from torch import nn
 
 from lesa_mmdet import LESA_WRN, LESA_ResNet
 from lesa_mmdet.checkpoints import resnet
+from lesa_mmdet.checkpoints.fit import strict_loading
 from lesa_mmdet.checkpoints.resnet import decompose_depthwise, decompose_grouped
 from lesa_mmdet.models.layers import build_operator
 
@@ -196,6 +197,18 @@ def plain(kind=LESA_ResNet, **options):
     return backbone(kind, operator=None, **options)
 
 
+def detectors():
+    """RetinaNets, one of convolutions and one of LESA that can be made of it."""
+    neck = dict(type='FPN', in_channels=[32, 64, 128, 256], out_channels=8, num_outs=5)
+    head = dict(type='RetinaHead', num_classes=3, in_channels=8, feat_channels=8)
+    of = dict(type='LESA_ResNet', depth=50, base_channels=8, input_size=(64, 64))
+    lesa = dict(of, operator=dict(type='LESA', num_heads=4), pretrained_conv=True)
+    return [
+        MODELS.build(dict(type='RetinaNet', backbone=each, neck=neck, bbox_head=head))
+        for each in (dict(of, operator=None), lesa)
+    ]
+
+
 class TestBackbone:
     def test_from_resnet_log_says_what_was_made_and_what_is_fresh(self, told):
         backbone().load_state_dict({**plain().state_dict(), 'fc.weight': torch.zeros(10, 256)})
@@ -254,14 +267,7 @@ class TestBackbone:
         assert all(torch.equal(loaded[key], state[key]) for key in state if 'layer4' in key)
 
     def test_from_resnet_inside_a_detector(self):
-        neck = dict(type='FPN', in_channels=[32, 64, 128, 256], out_channels=8, num_outs=5)
-        head = dict(type='RetinaHead', num_classes=3, in_channels=8, feat_channels=8)
-        of = dict(type='LESA_ResNet', depth=50, base_channels=8, input_size=(64, 64))
-        lesa = dict(of, operator=dict(type='LESA', num_heads=4), pretrained_conv=True)
-        given, ours = (
-            MODELS.build(dict(type='RetinaNet', backbone=each, neck=neck, bbox_head=head))
-            for each in (dict(of, operator=None), lesa)
-        )
+        given, ours = detectors()
         ours.load_state_dict(state := given.state_dict())
         kept = {key for key in state if key in ours.state_dict()}
         assert all(torch.equal(state[key], ours.state_dict()[key]) for key in kept)
@@ -313,6 +319,14 @@ class TestBadInput:
         state = plain().state_dict()
         state['layer4.0.conv2.weight'][0, 0, 0, 0] = float('nan')
         self.refused(state, r'layer4\.0\.conv2\.weight of the checkpoint is not finite')
+
+    def test_from_resnet_is_nothing_to_resume_from(self):
+        given, ours = detectors()
+        with pytest.raises(ValueError, match=r'layer3\.1\.conv2\), .*load_from'):
+            with strict_loading(ours, given.state_dict(), exact=True):
+                pass
+        with strict_loading(ours, given.state_dict()):
+            ours.load_state_dict(given.state_dict())
 
     def test_from_resnet_meta_device(self):
         with torch.device('meta'):
