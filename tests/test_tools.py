@@ -36,5 +36,28 @@ def test_convert_checkpoint_refuses_a_file_without_weights(run, tmp_path):
     assert not (tmp_path / 'x.pth').exists()
 
 
+def test_convert_checkpoint_from_resnet(run, tmp_path):
+    """A detector with convolutions becomes one with LESA, and again it stays what it is."""
+    arguments = dict(depth=50, base_channels=16, input_size=(64, 64))
+    config = tmp_path / 'config.py'
+    config.write_text(f"model = dict(backbone=dict(type='LESA_ResNet', **{arguments}))\n")
+    plain = LESA_ResNet(operator=None, **arguments).state_dict()
+    given = {f'backbone.{key}': value for key, value in plain.items()}
+    given['bbox_head.weight'] = torch.rand(3)
+    torch.save({'meta': {'epoch': 3}, 'state_dict': given}, tmp_path / 'plain.pth')
+    out = ''
+    for source, target in (('plain', 'lesa'), ('lesa', 'again')):
+        paths = (tmp_path / f'{name}.pth' for name in (source, target))
+        out += run('tools/convert_checkpoint.py', *paths, '--config', config)
+    assert out.count('8 operators (layer3.1 to layer4.2) are made of convolutions') == 1
+    once, again = (read_checkpoint(tmp_path / f'{name}.pth') for name in ('lesa', 'again'))
+    assert 'LESA_ResNet' in once['meta']['cfg'] and once['meta']['epoch'] == 3
+    state = once['state_dict']
+    assert all(torch.equal(state[key], again['state_dict'][key]) for key in state)
+    assert torch.equal(state.pop('bbox_head.weight'), given['bbox_head.weight'])
+    backbone = LESA_ResNet(**arguments)
+    backbone.load_state_dict({k.removeprefix('backbone.'): v for k, v in state.items()})
+
+
 def test_check_env_accepts_this_environment(run):
     assert 'has all that is needed' in run('tools/check_env.py')
