@@ -57,6 +57,19 @@ backbones = dict(
     lesa_wrn50=dict(
         type='LESA_WRN', init_cfg=dict(checkpoint='checkpoints/lesa_wrn50_imagenet.pth')
     ),
+    # LESA made of torchvision's convolutions.
+    lesa_r50_from_resnet=dict(
+        type='LESA_ResNet',
+        pretrained_conv=True,
+        init_cfg=dict(checkpoint='https://download.pytorch.org/models/resnet50-0676ba61.pth'),
+    ),
+    lesa_wrn50_from_resnet=dict(
+        type='LESA_WRN',
+        pretrained_conv=True,
+        init_cfg=dict(
+            checkpoint='https://download.pytorch.org/models/wide_resnet50_2-95faca4d.pth'
+        ),
+    ),
     elsa_swin_t=dict(
         type='ELSA_Swin',
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/elsa_swin_tiny_imagenet.pth'),

@@ -45,7 +45,7 @@ NAME = re.compile(
     r'(?P<framework>(cascade-)?mask-rcnn|faster-rcnn|retinanet|htc|htc-without-semantic)'
     r'_(?P<operator>lesa-|sa-|)(?P<backbone>r50|wrn50)(?P<dconv>-dconv-c3-c5|)_fpn'
     r'_(?P<ms>ms-512-2048-|)(?P<gpus>\d)xb1-(?P<amp>amp-|)(?P<cp>cp-|)(?P<epochs>1x|20e)'
-    r'_coco(-(?P<size>\d+))?'
+    r'_coco(-(?P<size>\d+))?(?P<start>_from-resnet|)'
 )
 CHECKPOINTS = {
     ('lesa-', 'r50'): 'checkpoints/lesa_resnet50_imagenet.pth',
@@ -69,7 +69,9 @@ def test_name_says_what_it_is(name):
     assert backbone.type == {'r50': 'LESA_ResNet', 'wrn50': 'LESA_WRN'}[named['backbone']]
     operators = {'lesa-': dict(type='LESA'), 'sa-': dict(type='SelfAttention'), '': None}
     assert backbone.get('operator', dict(type='LESA')) == operators[named['operator']]
-    assert backbone.init_cfg.checkpoint == CHECKPOINTS[named['operator'], named['backbone']]
+    start = '' if named['start'] else named['operator']
+    assert backbone.init_cfg.checkpoint == CHECKPOINTS[start, named['backbone']]
+    assert backbone.get('pretrained_conv', False) == bool(named['start'])
     assert backbone.depth == 50
     assert backbone.with_cp if named['cp'] else not backbone.get('with_cp')
 

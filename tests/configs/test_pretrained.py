@@ -43,6 +43,21 @@ def test_convolution_backbones_have_torchvisions_names_and_shapes(kind, width):
     assert {**shapes, 'fc.weight': (1000, 2048), 'fc.bias': (1000,)} == expected
 
 
+@pytest.mark.parametrize('name', [name for name in NAMES if name.endswith('from-resnet')])
+def test_from_resnet_config_takes_a_plain_resnets_file(name, tmp_path):
+    cfg = shrink(load(name)).model.backbone
+    torch.manual_seed(0)
+    given = MODELS.build(dict(cfg, operator=None, init_cfg=None)).state_dict()
+    path = str(tmp_path / 'plain.pth')
+    torch.save({**given, 'fc.weight': torch.zeros(1000, 256)}, path)
+    backbone = MODELS.build(dict(cfg, init_cfg=dict(type='Pretrained', checkpoint=path)))
+    backbone.init_weights()
+    own = backbone.state_dict()
+    assert all(torch.equal(own[key], given[key]) for key in given if key in own)
+    for block in (backbone.layer3[1], backbone.layer4[0]):
+        assert not block.conv2.context.output_norm.weight.any()
+
+
 @pytest.mark.parametrize('name', [name for name in NAMES if 'coco' in name and name not in SWINS])
 def test_imagenet_backbone_loads(name, tmp_path):
     cfg = shrink(load(name)).model.backbone
