@@ -183,7 +183,7 @@ class Scenes:
         return sum({id(scene): scene.nbytes for scene, _ in self._kept.values()}.values())
 
 
-def read_upload(content: bytes) -> np.ndarray:
+def read_upload(content: bytes | bytearray) -> np.ndarray:
     """The image (H, W, 3), RGB, in a file that a stranger has sent, no larger than it is shown.
 
     Raises:

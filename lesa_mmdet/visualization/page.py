@@ -35,8 +35,10 @@ from .explorer import MAX_BYTES, MIN_SCORE, Explorer, Scene, Scenes, read_upload
 WEB = Path(__file__).parent / 'web'
 PORTS = range(7860, 7960)  # where a free one is looked for
 ANY = ''  # as a name: every address
-MAX_ARRIVING = 16 * MAX_BYTES  # bytes of all uploads that are under way
+MAX_ARRIVING = 16 * MAX_BYTES  # bytes of all uploads that arrive or are not decoded yet
+MAX_WAITING = 64  # images that wait for the models
 UPLOAD_TIME = 120  # seconds that one may take
+BUSY = 'Too many images arrive: try again in a minute.'
 GONE = (
     'Your image is no longer kept, because others needed the memory or an hour has passed: '
     'choose it again.'
@@ -167,10 +169,7 @@ class Page:
         visitor = self._visitor(request)
         chosen = request.query_params.get('image')
         if chosen is None:
-            content = await self._receive(request)
-            pixels = await run_sync(read_upload, content, limiter=self._decoding)
-            del content
-            scene = await run_sync(self._explorer.open, pixels, limiter=self._running)
+            scene = await self._open_upload(request)
         else:
             if not (chosen.isdecimal() and int(chosen) < len(self._images)):
                 raise UserValueError(f'there is no image {chosen}: there are {len(self._images)}')
@@ -213,8 +212,8 @@ class Page:
         )
         return JSONResponse(looks)
 
-    async def _receive(self, request: Request) -> bytes:
-        """The file that is sent."""
+    async def _open_upload(self, request: Request) -> Scene:
+        """The scene of the file that is sent. What waits on the way to it is bounded, too."""
         content = bytearray()
         try:
             with anyio.fail_after(UPLOAD_TIME):
@@ -224,12 +223,15 @@ class Page:
                     if len(content) > MAX_BYTES:
                         raise HTTPException(413, f'at most {MAX_BYTES} bytes are taken')
                     if self._arriving > MAX_ARRIVING:
-                        raise HTTPException(503, 'Too many images arrive: try again in a minute.')
+                        raise HTTPException(503, BUSY)
+            pixels = await run_sync(read_upload, content, limiter=self._decoding)
         except TimeoutError as error:
             raise HTTPException(408, f'The upload took more than {UPLOAD_TIME} s.') from error
         finally:
             self._arriving -= len(content)
-        return bytes(content)
+        if self._running.statistics().tasks_waiting >= MAX_WAITING:
+            raise HTTPException(503, BUSY)
+        return await run_sync(self._explorer.open, pixels, limiter=self._running)
 
     def _visitor(self, request: Request) -> str:
         visitor = request.path_params['visitor']

@@ -307,6 +307,36 @@ def test_uploads_that_arrive_at_once_are_bounded(serve, monkeypatch):
     assert ask('PUT', f'/scenes/{ME}', bytes(900)).status == 400  # no image, but taken
 
 
+def test_uploads_that_wait_to_be_decoded_or_seen_are_bounded(serve, explorer, images, monkeypatch):
+    png = open(images[0], 'rb').read()
+    monkeypatch.setattr(page, 'MAX_ARRIVING', 3 * len(png))
+    monkeypatch.setattr(page, 'MAX_WAITING', 2)
+    server, ask = serve()
+    for owner, name in ((page, 'read_upload'), (explorer, 'open')):
+        go_on, function, statuses = threading.Event(), getattr(owner, name), []
+
+        def slow(argument, go_on=go_on, function=function):
+            go_on.wait(60)
+            return function(argument)
+
+        def send(index, statuses=statuses):
+            statuses.append(ask('PUT', f'/scenes/{index:032x}', png).status)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, slow)
+            uploads = [threading.Thread(target=send, args=(index,)) for index in range(6)]
+            for upload in uploads:
+                upload.start()
+            deadline = time.monotonic() + 30
+            while len(statuses) < 3 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert statuses == [503] * 3, name  # at once, while three are worked on or wait
+            go_on.set()
+            for upload in uploads:
+                upload.join()
+        assert sorted(statuses) == [200] * 3 + [503] * 3 and server._arriving == 0
+
+
 def test_an_upload_may_not_take_for_ever(serve, monkeypatch):
     monkeypatch.setattr(page, 'UPLOAD_TIME', 0.3)
     _, ask = serve()

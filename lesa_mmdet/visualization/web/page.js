@@ -253,6 +253,7 @@ function showThumbs(panel, of) {
     thumb.title = thumb.getAttribute('aria-label');
   }
   const known = new Set(Array.from($('what').options, (option) => option.value));
+  thumbs.style.setProperty('--count', known.size);
   for (const child of Array.from(thumbs.children)) if (!known.has(child.dataset.name)) child.remove();
 }
 
