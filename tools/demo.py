@@ -13,12 +13,14 @@ from pathlib import Path
 import torch
 from mmdet.apis import init_detector
 from mmdet.registry import DATASETS
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 
+from lesa_mmdet.checkpoints.files import read_checkpoint
 from lesa_mmdet.datasets.shapes import generate
 from lesa_mmdet.engine.resume import list_saved
 from lesa_mmdet.utils.command import call, command
+from lesa_mmdet.utils.configs import load_config
 from lesa_mmdet.utils.paths import check_output
 from lesa_mmdet.visualization.compare import draw_beside_truth
 from lesa_mmdet.visualization.curves import plot_curves, read_scalars
@@ -34,12 +36,12 @@ def main() -> None:
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'))
     args, of_train = parser.parse_known_args()
     check_output(args.work_dir, '--work-dir', is_folder=True)
-    cfg = Config.fromfile(CONFIG)
+    cfg = load_config(CONFIG, read_options(of_train))
     generate(cfg.data_root)
 
     processes = count_processes(cfg.train_dataloader.batch_size)
     train = ['tools/dist_train.sh', CONFIG, str(processes), '--work-dir', str(args.work_dir)]
-    train += [*resume(args.work_dir, cfg.train_cfg.max_epochs), *of_train]
+    train += [*resume(args.work_dir, cfg), *of_train]
     share = cfg.train_dataloader.batch_size // processes
     train += ['--cfg-options', f'train_dataloader.batch_size={share}']
     print('$', ' '.join(train), flush=True)
@@ -69,17 +71,27 @@ def environment() -> dict[str, str]:
     return {'OMP_NUM_THREADS': '1', 'PORT': str(port), **os.environ, 'PATH': path}
 
 
-def resume(work_dir: Path, max_epochs: int) -> list[str]:
+def read_options(of_train: list[str]) -> dict:
+    """The changes to the config that tools/train.py is told."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    return parser.parse_known_args(of_train)[0].cfg_options or {}
+
+
+def resume(work_dir: Path, cfg: Config) -> list[str]:
     """The option that continues an interrupted training, if there is one."""
     saved = list_saved(work_dir)
-    return ['--resume'] if saved and saved[0].name != f'epoch_{max_epochs}.pth' else []
+    if not saved:
+        return []
+    reached = read_checkpoint(saved[0], map_location='cpu')['meta']['epoch']
+    return ['--resume'] if reached < cfg.train_cfg.max_epochs else []
 
 
 def report(work_dir: Path) -> None:
     """Draw curves and detections, and say where everything is."""
     config = work_dir / Path(CONFIG).name  # as trained, options included
     cfg = Config.fromfile(config)
-    checkpoint = str(list_saved(work_dir)[0])
+    checkpoint = list_saved(work_dir)[0]
     model = init_detector(cfg, checkpoint, device=str(get_device()))
     detections, curves = work_dir / 'detections.png', work_dir / 'curves.png'
     draw_beside_truth(model, DATASETS.build(cfg.test_dataloader.dataset), detections)

@@ -1,16 +1,21 @@
 """Going on with a training: from where, and whether it is still the same one."""
 
 import ast
+import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.fileio import join_path
 from mmengine.logging import print_log
+from mmengine.runner import CheckpointLoader, Runner
 
-from ..checkpoints.files import read_checkpoint
-from ..utils.errors import UserValueError
+from ..upstream import CheckpointHook
+from ..utils.errors import UserFileNotFoundError, UserValueError
 from ..utils.paths import TRAIN_HINT, check_exists
+from ..utils.text import shown
 
 # What becomes of a part of the config that has changed, by its beginning. Of the rest, such as
 # paths, logging and evaluation, nothing needs to be said.
@@ -25,6 +30,8 @@ _CONSEQUENCES = {
     'train_dataloader': _NEW,
     'model': _NEW,
 }
+_NOTE = 'last_checkpoint'  # where mmengine's CheckpointHook notes the path of what it has saved
+_LONGEST = 4096  # bytes of a path
 _NEEDED = ('meta', 'message_hub', 'optimizer')  # to go on, not only to evaluate
 
 
@@ -45,24 +52,29 @@ def check_start(resume: str | None, cfg: Mapping[str, Any]) -> None:
         check_exists(cfg['load_from'], 'load_from', TRAIN_HINT)
 
 
-def find_newest(folder: Path) -> Path | None:
-    """The newest checkpoint of a folder from which a training can go on.
+def find_newest(
+    work_dir: str | Path, folder: str | None = None, template: str = 'epoch_{}.pth'
+) -> str | None:
+    """The newest checkpoint of a training from which it can go on.
 
     Says which one it is, and which newer ones cannot be read.
 
     Args:
-        folder (Path): Where a training has saved.
+        work_dir (str | Path): The work directory.
+        folder (str, optional): As of :func:`list_saved`.
+        template (str): As of :func:`list_saved`.
 
     Returns:
-        Path, optional: Its path; None if there is no checkpoint at all.
+        str, optional: Its path; None if there is no checkpoint at all.
 
     Raises:
+        FileNotFoundError: If mmengine's note of the last checkpoint names one that is not there.
         ValueError: If there are some, but none of them can be read.
     """
     problems = []
-    for path in list_saved(folder):
+    for path in list_saved(work_dir, folder, template):
         try:
-            checkpoint = read_checkpoint(path, map_location='cpu')
+            checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
             lacking = [key for key in _NEEDED if key not in checkpoint]
             if lacking:
                 raise UserValueError(
@@ -76,16 +88,107 @@ def find_newest(folder: Path) -> Path | None:
         return path
     if problems:
         raise UserValueError(
-            f'no checkpoint in {folder} can be resumed from: {"; ".join(problems)}; name another '
+            f'no checkpoint of {work_dir} can be resumed from: {"; ".join(problems)}; name another '
             'with --resume PATH, or remove them to start over'
         )
     return None
 
 
-def list_saved(folder: Path) -> list[Path]:
-    """The checkpoints that a training has saved in a folder, the newest first."""
-    found = [path for pattern in ('epoch_*.pth', 'iter_*.pth') for path in folder.glob(pattern)]
-    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+def list_saved(
+    work_dir: str | Path, folder: str | None = None, template: str = 'epoch_{}.pth'
+) -> list[str]:
+    """The checkpoints that a training has saved, the newest first.
+
+    That is the one that mmengine has noted in ``last_checkpoint``, wherever it is and whatever its
+    name. The others go by the numbers in their names, not by their times, which copying changes.
+    One with a higher number than the noted one is newer only if it was written after the note,
+    when the training was killed before it could note it: else an earlier training has left it.
+
+    Args:
+        work_dir (str | Path): The work directory.
+        folder (str, optional): Where the training saves; by default the work directory.
+        template (str): How it names checkpoints, as of mmengine's ``CheckpointHook``; mmengine's
+            own names are looked for, too.
+
+    Returns:
+        list[str]: Paths, and addresses of a remote folder.
+
+    Raises:
+        FileNotFoundError: If the note names a checkpoint that is not there.
+        ValueError: If the note cannot be followed.
+    """
+    folder = str(folder or work_dir)
+    found = [
+        (name, number, path)
+        for name in dict.fromkeys((template, 'epoch_{}.pth', 'iter_{}.pth'))
+        for place in dict.fromkeys((folder, str(work_dir)))
+        for number, path in _numbered(place, name)
+    ]
+    note = Path(work_dir, _NOTE)
+    last = _read_note(note, folder)
+    paths = list(dict.fromkeys(path for _, _, path in found))
+    if last is None:
+        return paths
+    reached = {name: number for name, number, path in found if path == last}
+    higher = [path for name, number, path in found if number > reached.get(name, number)]
+    written = note.stat().st_mtime_ns
+    newer = [path for path in higher if os.stat(path).st_mtime_ns >= written]
+    return [*newer, last, *(path for path in paths if path not in (*higher, last))]
+
+
+def place_of(runner: Runner) -> tuple[str, str]:
+    """The folder to which a runner saves checkpoints, and how it names them."""
+    hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+    if hook is None:
+        return runner.work_dir, 'epoch_{}.pth'
+    if hook.out_dir in (None, runner.work_dir):
+        return runner.work_dir, hook.filename_tmpl
+    # As the hook does it, later.
+    name = os.path.basename(runner.work_dir.rstrip(os.sep))
+    return join_path(hook.out_dir, name), hook.filename_tmpl
+
+
+def _numbered(folder: str, template: str) -> list[tuple[int, str]]:
+    """Numbers and paths of the files that have a template's names, the highest number first."""
+    found = []
+    for entry in os.scandir(folder) if os.path.isdir(folder) else ():
+        for number in map(int, re.findall('[0-9]+', entry.name)):
+            if template.format(number) == entry.name and entry.is_file():
+                found.append((number, os.path.realpath(entry.path)))
+    return sorted(found, reverse=True)
+
+
+def _read_note(note: Path, folder: str) -> str | None:
+    """The checkpoint that mmengine has noted as the last one; None without a note.
+
+    A note may have been written by anybody: only a regular file is taken, or an address in the
+    folder to which the training saves.
+
+    Raises:
+        FileNotFoundError: If the checkpoint is not there.
+        ValueError: If it is none, or the note is none.
+    """
+    if not note.is_file():
+        if note.exists():
+            raise UserValueError(f'{note} is no file, but has to be the note of a training')
+        return None
+    with note.open('rb') as file:
+        last = os.fsdecode(file.read(_LONGEST)).strip()
+    if not last:  # the training was killed while it wrote it
+        return None
+    what = f'{note} names {shown(last)} as the last checkpoint'
+    instead = (
+        f'name another with --resume PATH, or remove {note} to go on from the newest that is there'
+    )
+    if '://' in last:
+        if '://' in folder and last.startswith(folder):
+            return last
+        raise UserValueError(f'{what}, which is not in {folder}, where it is saved: {instead}')
+    if os.path.isfile(last):
+        return os.path.realpath(last)
+    if os.path.exists(last):
+        raise UserValueError(f'{what}, which is no file: {instead}')
+    raise UserFileNotFoundError(f'{what}, which does not exist: {instead}')
 
 
 def require_same_training(checkpoint: Mapping[str, Any], cfg: Config) -> None:

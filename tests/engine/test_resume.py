@@ -1,10 +1,22 @@
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 
-from lesa_mmdet.engine.resume import check_start, find_newest, parse_config, require_same_training
+from lesa_mmdet.engine.hooks import AtomicCheckpointHook
+from lesa_mmdet.engine.resume import (
+    check_start,
+    find_newest,
+    list_saved,
+    parse_config,
+    place_of,
+    require_same_training,
+)
+from lesa_mmdet.upstream import CheckpointHook
+from lesa_mmdet.utils.errors import UserFileNotFoundError, UserValueError
 
 from helpers.paths import DEMO
 
@@ -16,26 +28,126 @@ def save(path, time, **content):
 
 
 class TestNewest:
-    def test_by_time_and_whole(self, tmp_path, told):
-        save(tmp_path / 'epoch_9.pth', 100)
+    def test_by_number_and_whole(self, tmp_path, told):
+        save(tmp_path / 'epoch_9.pth', 400)
         save(tmp_path / 'epoch_10.pth', 200)
-        save(tmp_path / 'iter_7.pth', 300)
-        save(tmp_path / 'best_coco_bbox_mAP_epoch_10.pth', 400)
-        assert find_newest(tmp_path) == tmp_path / 'iter_7.pth'
-        (tmp_path / 'iter_7.pth').write_bytes((tmp_path / 'iter_7.pth').read_bytes()[:300])
-        save(tmp_path / 'epoch_11.pth', 500, optimizer=None)
-        assert find_newest(tmp_path) == tmp_path / 'epoch_10.pth'
-        assert any('Not resumed from' in line and 'iter_7.pth is not' in line for line in told)
+        save(tmp_path / 'best_coco_bbox_mAP_epoch_12.pth', 500)
+        assert find_newest(tmp_path) == str(tmp_path / 'epoch_10.pth')
+        save(tmp_path / 'epoch_11.pth', 100, optimizer=None)
+        (tmp_path / 'epoch_12.pth').write_bytes((tmp_path / 'epoch_10.pth').read_bytes()[:300])
+        (tmp_path / 'epoch_13.pth').mkdir()
+        os.mkfifo(tmp_path / 'epoch_14.pth')
+        assert find_newest(tmp_path) == str(tmp_path / 'epoch_10.pth')
+        assert any('Not resumed from' in line and 'epoch_12.pth is not' in line for line in told)
         assert any('epoch_11.pth has no optimizer' in line for line in told)
         assert f'Resume from {tmp_path}/epoch_10.pth, the newest' in told[-1]
 
     def test_none(self, tmp_path):
         assert find_newest(tmp_path) is None
+        assert find_newest(tmp_path / 'none', 's3://bucket/run') is None
 
     def test_none_that_can_be_read(self, tmp_path):
         (tmp_path / 'epoch_1.pth').write_bytes(b'')
-        with pytest.raises(ValueError, match='no checkpoint in .* can be resumed from: .*epoch_1'):
+        with pytest.raises(ValueError, match='no checkpoint of .* can be resumed from: .*epoch_1'):
             find_newest(tmp_path)
+
+    @pytest.mark.parametrize(
+        'template, names',
+        [
+            ('lesa_{}.pth', ['lesa_2.pth', 'lesa_10.pth']),
+            ('lesa-{:03d}.ckpt', ['lesa-002.ckpt', 'lesa-010.ckpt']),
+            ('2nd_{0}_of_12.pth', ['2nd_2_of_12.pth', '2nd_10_of_12.pth']),
+            ('iter_{}.pth', ['epoch_99.pth', 'iter_7.pth']),
+        ],
+    )
+    def test_any_name_and_folder(self, template, names, tmp_path):
+        work_dir, folder = tmp_path / 'run', tmp_path / 'elsewhere' / 'run'
+        work_dir.mkdir()
+        folder.mkdir(parents=True)
+        for place in (work_dir, folder):
+            for time, name in enumerate(names):
+                save(place / name, 100 - time)
+            assert find_newest(work_dir, str(place), template) == str(place / names[-1])
+
+    def test_what_mmengine_has_noted_comes_first(self, tmp_path):
+        """Of another name, in another folder; higher numbers are left over from another run."""
+        other = tmp_path / 'other' / 'mine.ckpt'
+        other.parent.mkdir()
+        save(other, 100)
+        for number in (1, 2, 3):
+            save(tmp_path / f'epoch_{number}.pth', 200)
+        note = tmp_path / 'last_checkpoint'
+        note.write_text(f'{other}\n')
+        assert find_newest(tmp_path) == str(other)
+        note.write_text(str(tmp_path / 'epoch_2.pth'))
+        assert list_saved(tmp_path) == [str(tmp_path / f'epoch_{n}.pth') for n in (2, 1)]
+        (tmp_path / 'epoch_2.pth').write_bytes(b'')
+        assert find_newest(tmp_path) == str(tmp_path / 'epoch_1.pth')
+
+    def test_what_a_killed_training_has_not_noted_any_more(self, tmp_path):
+        save(tmp_path / 'epoch_1.pth', 300)
+        save(tmp_path / 'epoch_2.pth', 100)
+        save(tmp_path / 'epoch_3.pth', 200)
+        note = tmp_path / 'last_checkpoint'
+        note.write_text(str(tmp_path / 'epoch_2.pth'))
+        os.utime(note, (150, 150))
+        assert list_saved(tmp_path) == [str(tmp_path / f'epoch_{n}.pth') for n in (3, 2, 1)]
+        note.write_text('')  # killed while it wrote
+        assert list_saved(tmp_path) == [str(tmp_path / f'epoch_{n}.pth') for n in (3, 2, 1)]
+
+    @pytest.mark.parametrize(
+        'named, message',
+        [
+            ('gone.pth', 'does not exist: name another with --resume PATH'),
+            ('/gone/epoch_1.pth', 'does not exist'),
+            ('{folder}', 'is no file'),
+            ('{folder}/pipe', 'is no file'),
+            ('https://host/epoch_1.pth', 'is not in .*, where it is saved'),
+            ('s3://other/epoch_1.pth', 'is not in'),
+            ('\0', 'does not exist'),
+            ('gone\x1b[2J', r'gone\\x1b\[2J as the last checkpoint'),
+            ('a' * 9000, 'does not exist'),
+        ],
+    )
+    def test_a_note_that_cannot_be_followed_is_no_fresh_start(self, named, message, tmp_path):
+        save(tmp_path / 'epoch_1.pth', 100)
+        os.mkfifo(tmp_path / 'pipe')
+        (tmp_path / 'last_checkpoint').write_text(named.format(folder=tmp_path))
+        for folder in (None, 's3://bucket/run'):
+            with pytest.raises((UserValueError, UserFileNotFoundError), match=message):
+                find_newest(tmp_path, folder)
+
+    def test_an_address_in_the_folder_is_followed(self, tmp_path):
+        (tmp_path / 'last_checkpoint').write_text('s3://bucket/run/epoch_1.pth')
+        assert list_saved(tmp_path, 's3://bucket/run') == ['s3://bucket/run/epoch_1.pth']
+
+    @pytest.mark.parametrize('make', [os.mkdir, os.mkfifo])
+    def test_a_note_that_is_no_file(self, make, tmp_path):
+        make(tmp_path / 'last_checkpoint')
+        with pytest.raises(UserValueError, match='last_checkpoint is no file'):
+            find_newest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    'hook, folder, template',
+    [
+        ({}, 'run', 'epoch_{}.pth'),
+        (dict(by_epoch=False), 'run', 'iter_{}.pth'),
+        (dict(filename_tmpl='lesa_{}.pth', out_dir='elsewhere'), 'elsewhere/run', 'lesa_{}.pth'),
+        (None, 'run', 'epoch_{}.pth'),
+    ],
+)
+def test_place_is_that_of_the_hook(hook, folder, template, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hooks = [] if hook is None else [AtomicCheckpointHook(**hook)]
+    runner = SimpleNamespace(
+        hooks=hooks, work_dir=str(tmp_path / 'run'), logger=MMLogger('any'), message_hub=None
+    )
+    place = place_of(runner)
+    assert (os.path.abspath(place[0]), place[1]) == (str(tmp_path / folder), template)
+    for hook in hooks:
+        CheckpointHook.before_train(hook, runner)
+        assert (hook.out_dir, hook.filename_tmpl) == place
 
 
 class TestStart:

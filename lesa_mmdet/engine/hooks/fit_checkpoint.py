@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from mmengine.runner import BaseLoop, Runner
@@ -10,7 +9,7 @@ from mmengine.runner import BaseLoop, Runner
 from ...checkpoints.fit import require_finite, strict_loading
 from ...upstream import HOOKS, Hook
 from ...utils.errors import UserValueError
-from ..resume import find_newest, require_same_training
+from ..resume import find_newest, place_of, require_same_training
 
 
 @HOOKS.register_module()
@@ -41,10 +40,9 @@ class FitCheckpointHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Choose the checkpoint to resume from."""
-        if trains(runner) and runner._resume and runner._load_from is None:
-            newest = find_newest(Path(runner.work_dir))
-            runner._load_from = newest and str(newest)
-            if newest is None:
+        if trains(runner) and runner._resume is True and runner._load_from is None:
+            runner._load_from = find_newest(runner.work_dir, *place_of(runner))
+            if runner._load_from is None:
                 runner._resume = False
                 runner.logger.info(f'No checkpoint in {runner.work_dir}: the training starts anew.')
 
