@@ -1,10 +1,13 @@
 """One training at a time in a work directory."""
 
 import json
+import logging
 import os
 import socket
 import sys
 from pathlib import Path
+
+from mmengine.logging import print_log
 
 from ..utils.errors import UserValueError
 
@@ -14,14 +17,16 @@ except ImportError:  # Windows
     fcntl = None
 
 NAME = 'training.lock'
-_held = {}  # open files by the path of the directory: the locks of this process
+# Open files by the path of the directory: the locks of this process. None where there are none.
+_held = {}
 
 
 def lock(folder: Path) -> None:
     """Take a work directory for this process, until it ends or releases it.
 
     The lock is the system's, so that it ends with the process, however that ends: the file that is
-    left behind means nothing. It holds who has the lock, for others to read.
+    left behind means nothing. It holds who has the lock, for others to read. A disk that has no
+    locks keeps nobody out, and is used with a warning.
 
     Args:
         folder (Path): The directory; it is made if it does not exist.
@@ -37,6 +42,16 @@ def lock(folder: Path) -> None:
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
+        if not isinstance(error, (BlockingIOError, PermissionError)):  # those say that it is held
+            file.close()
+            print_log(
+                f'{folder} cannot be locked, its disk has no locks ({error.strerror}): nothing '
+                'keeps another training out of it',
+                logger='current',
+                level=logging.WARNING,
+            )
+            _held[folder] = None
+            return
         file.seek(0)
         holder = _describe(file.read())
         file.close()

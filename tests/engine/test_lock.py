@@ -1,3 +1,4 @@
+import errno
 import os
 import re
 import signal
@@ -7,6 +8,7 @@ import sys
 import pytest
 
 from lesa_mmdet.engine.lock import NAME, lock, lock_work_dir, release
+from lesa_mmdet.utils.errors import UserValueError
 
 HOLD = """
 import sys
@@ -52,6 +54,32 @@ def test_own_lock_may_be_taken_again_and_is_given_back(tmp_path):
     release(tmp_path / 'new')
     code = f'from lesa_mmdet.engine.lock import lock; lock({str(tmp_path / "new")!r})'
     subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)
+
+
+@pytest.mark.parametrize('number', [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
+def test_a_disk_without_locks_is_used_with_a_warning(number, tmp_path, monkeypatch, told):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr('fcntl.lockf', refuse)
+    lock(tmp_path)
+    lock(tmp_path)
+    (line,) = told
+    assert f'{tmp_path} cannot be locked' in line and os.strerror(number) in line
+    release(tmp_path)
+    lock(tmp_path)
+    assert len(told) == 2
+    release(tmp_path)
+
+
+@pytest.mark.parametrize('number', [errno.EACCES, errno.EAGAIN])
+def test_what_a_lock_that_is_held_is_called(number, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr('fcntl.lockf', refuse)
+    with pytest.raises(UserValueError, match='is in use by another training'):
+        lock(tmp_path)
 
 
 def test_work_dir_of_a_command(tmp_path, monkeypatch):
