@@ -1,12 +1,14 @@
 """What is looked at before anything is built: files that are read and written, classes."""
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.fileio import join_path
+from mmengine.fileio import join_path, list_from_file
+from mmengine.logging import print_log
 
 from ..upstream import DATASETS
 from ..utils.errors import UserFileNotFoundError, UserValueError
@@ -40,6 +42,10 @@ IMAGE_FOLDER_HINTS = {
     ),
 }
 LOADERS = {'train': ('train_dataloader', 'val_dataloader'), 'test': ('test_dataloader',)}
+# Parts of a model with which its heads do not number the classes of the data set.
+OTHER_LABELS = ('tracker', 'reid', 'language_model')
+# How the names of heads end that do.
+HEADS = ('bbox_head', 'mask_head', 'query_head', 'point_head')
 EVALUATORS = {'train': ('val_evaluator',), 'test': ('test_evaluator',)}
 
 
@@ -77,20 +83,23 @@ def check_files(cfg: Mapping[str, Any], tool: str) -> None:
     """
     for loader in LOADERS[tool]:
         for dataset in _dicts_with(cfg.get(loader), 'type'):
-            if dataset['type'] in IMAGE_FOLDER_HINTS:
+            if _name(dataset['type']) in IMAGE_FOLDER_HINTS and not _is_remote(dataset):
                 _check_image_folder(dataset, loader, cfg['model'].get('head') or {})
         for dataset in _dicts_with(cfg.get(loader), 'ann_file'):
             ann_file, hint = _ann_file(dataset), _hint(dataset)
-            check_exists(ann_file, f'annotation file of {loader}', hint, knows_home=False)
-            for kind, folder in (dataset.get('data_prefix') or {}).items():
+            if not _has_backend(dataset):
+                check_exists(ann_file, f'annotation file of {loader}', hint, knows_home=False)
+            folders = {} if _is_remote(dataset) else dataset.get('data_prefix') or {}
+            for kind, folder in folders.items():
                 path = join_path(dataset.get('data_root') or '', folder)
                 folder_hint = STUFF_HINT if kind == 'seg' else hint
                 what = f'{kind} folder of {loader}'
                 check_exists(path, what, folder_hint, is_folder=True, knows_home=False)
     for evaluator in EVALUATORS[tool]:
         for metric in _dicts_with(cfg.get(evaluator), 'ann_file'):
-            what = f'annotation file of {evaluator}'
-            check_exists(metric['ann_file'], what, _hint(metric), knows_home=False)
+            if not _has_backend(metric):
+                what = f'annotation file of {evaluator}'
+                check_exists(metric['ann_file'], what, _hint(metric), knows_home=False)
     if tool == 'train':
         for init_cfg in _dicts_with(cfg.get('model'), 'checkpoint'):
             check_exists(init_cfg['checkpoint'], 'pre-trained checkpoint', CHECKPOINT_HINT)
@@ -99,36 +108,55 @@ def check_files(cfg: Mapping[str, Any], tool: str) -> None:
 def check_classes(cfg: Mapping[str, Any], tool: str) -> None:
     """Compare the classes of a detector's heads with those of the data sets.
 
+    Heads that answer for something else are left alone: those of a tracker, which sees to labels
+    itself, and of open vocabulary, which counts words. Heads of a panoptic data set may know the
+    things only. Of a head whose purpose is unknown, a difference is said.
+
     Raises:
         ValueError: If their numbers differ, or the classes are no tuple.
     """
-    heads = dict(_heads(cfg.get('model') or {}, 'model'))
+    model = cfg.get('model') or {}
+    heads = {} if any(key in model for key in OTHER_LABELS) else dict(_heads(model, 'model'))
     for loader in LOADERS[tool]:
         for dataset in _dicts_with(cfg.get(loader), 'ann_file'):
-            known = getattr(DATASETS.get(dataset.get('type', '')), 'METAINFO', {})
-            classes = {**known, **(dataset.get('metainfo') or {})}.get('classes')
+            metainfo = _metainfo(dataset)
+            classes, things = metainfo.get('classes'), metainfo.get('thing_classes')
             if isinstance(classes, str):
                 raise UserValueError(
                     f'metainfo.classes of {loader} is the text {classes!r}, but has to be a tuple '
                     f'of names: ({classes!r},) with a comma for a single class'
                 )
-            wrong = [
-                f'{path} is {number}'
-                for path, number in heads.items()
-                if classes and number != len(classes)
-            ]
-            if wrong:
+            right = {len(names) for names in (classes, things) if names}
+            wrong = {path: number for path, number in heads.items() if number not in right}
+            if not classes or not wrong:
+                continue
+            text = (
+                f'{loader} has {len(classes)} classes ({shorten(classes, 6)}), but '
+                f'{", ".join(f"{path} is {number}" for path, number in wrong.items())}'
+            )
+            if any(part.endswith(HEADS) for path in wrong for part in path.split('.')):
                 raise UserValueError(
-                    f'{loader} has {len(classes)} classes ({shorten(classes, 6)}), but '
-                    f'{", ".join(wrong)}: set the numbers to {len(classes)}, or name the classes '
-                    f'that {dataset["ann_file"]} has in metainfo.classes of each data set'
+                    f'{text}: set the numbers to {len(classes)}, or name the classes that '
+                    f'{dataset["ann_file"]} has in metainfo.classes of each data set'
                 )
+            print_log(f'{text}: should they be the same?', logger='current', level=logging.WARNING)
+
+
+def _metainfo(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """What a data set says about itself, and its config in addition, as mmengine reads it."""
+    kind = dataset.get('type') or ''
+    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+    metainfo = {**getattr(kind, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
+    return {
+        key: list_from_file(value) if isinstance(value, str) and os.path.isfile(value) else value
+        for key, value in metainfo.items()
+    }
 
 
 def _heads(node: Any, path: str) -> Iterator[tuple[str, int]]:
     """The numbers of classes in a detector's config by their paths."""
     if isinstance(node, (list, tuple)):
-        node = dict(enumerate(node))
+        node = {str(index): child for index, child in enumerate(node)}
     if isinstance(node, Mapping):
         if isinstance(node.get('num_classes'), int):
             yield f'{path}.num_classes', node['num_classes']
@@ -138,16 +166,19 @@ def _heads(node: Any, path: str) -> Iterator[tuple[str, int]]:
 
 
 def _check_evaluators(cfg: Mapping[str, Any], tool: str) -> None:
-    """Check that evaluation knows the truth of the images that it is given."""
-    for evaluator, loader in zip(EVALUATORS[tool], LOADERS[tool][-1:], strict=False):
+    """Check that evaluation knows the truth of the images that it is given.
+
+    One of several metrics is enough: of panoptic data, instances have a file of their own.
+    """
+    for evaluator, loader in zip(EVALUATORS[tool], LOADERS[tool][-1:], strict=True):
         files = [_ann_file(dataset) for dataset in _dicts_with(cfg.get(loader), 'ann_file')]
-        for metric in _dicts_with(cfg.get(evaluator), 'ann_file'):
-            known = [Path(file).resolve() for file in files]
-            if files and Path(metric['ann_file']).resolve() not in known:
-                raise UserValueError(
-                    f'{evaluator}.ann_file is {metric["ann_file"]}, but {loader} has the images of '
-                    f'{", ".join(files)}: name the same file in both'
-                )
+        named = [metric['ann_file'] for metric in _dicts_with(cfg.get(evaluator), 'ann_file')]
+        known = {Path(file).resolve() for file in files}
+        if files and named and not known & {Path(file).resolve() for file in named}:
+            raise UserValueError(
+                f'{evaluator}.ann_file is {", ".join(named)}, but {loader} has the images of '
+                f'{", ".join(files)}: name the same file in both'
+            )
 
 
 def _ann_file(dataset: Mapping[str, Any]) -> str:
@@ -167,7 +198,7 @@ def _check_image_folder(dataset: Mapping, loader: str, head: Mapping) -> None:
     root, split = dataset.get('data_root', ''), dataset.get('split', '')
     prefix = dataset.get('data_prefix') or split
     folder = join_path(root, prefix['img_path'] if isinstance(prefix, Mapping) else prefix)
-    what, hint = f'image folder of {loader}', IMAGE_FOLDER_HINTS[dataset['type']]
+    what, hint = f'image folder of {loader}', IMAGE_FOLDER_HINTS[_name(dataset['type'])]
     check_exists(folder, what, hint, is_folder=True)
     listed = dataset.get('ann_file') or Path(root, 'meta', f'{split}.txt').is_file()
     if listed or is_url(folder):
@@ -176,7 +207,7 @@ def _check_image_folder(dataset: Mapping, loader: str, head: Mapping) -> None:
     if not any(os.listdir(path) for path in folders):
         raise UserFileNotFoundError(f'{what}: {folder} has no folders of images; {hint}')
     expected = {'model.head.num_classes': head.get('num_classes', len(folders))}
-    if dataset['type'] == 'ImageNet' and 'classes' not in (dataset.get('metainfo') or {}):
+    if _name(dataset['type']) == 'ImageNet' and 'classes' not in (dataset.get('metainfo') or {}):
         expected['ImageNet'] = 1000
     for name, number in expected.items():
         if number != len(folders):
@@ -185,6 +216,23 @@ def _check_image_folder(dataset: Mapping, loader: str, head: Mapping) -> None:
                 f'for classes of your own set model.head.num_classes={len(folders)} and '
                 f'{loader}.dataset.metainfo.classes=None (their names are those of the folders)'
             )
+
+
+def _has_backend(part: Mapping[str, Any]) -> bool:
+    """Whether something else than the local disk answers for the files of a part of a config."""
+    backend = part.get('backend_args') or part.get('file_client_args') or {}
+    return backend.get('backend', 'local') not in ('local', 'disk', 'atomic')
+
+
+def _is_remote(dataset: Mapping[str, Any]) -> bool:
+    """Whether a step of a data set's pipeline, or it itself, reads through such a backend."""
+    keys = ('backend_args', 'file_client_args')
+    return any(_has_backend(part) for key in keys for part in _dicts_with(dataset, key))
+
+
+def _name(kind: Any) -> str:
+    """The name of a class as a config has it: text, with a path before it or not, or the class."""
+    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
 
 
 def _dicts_with(node: Any, key: str) -> Iterator[Mapping[str, Any]]:

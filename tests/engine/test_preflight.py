@@ -1,7 +1,14 @@
+import copy
+import tempfile
+from pathlib import Path
+
+import mmdet
 import pytest
 from mmengine.config import Config
 
+from lesa_mmdet import CheckedCocoDataset
 from lesa_mmdet.engine import preflight
+from lesa_mmdet.utils.errors import UserValueError
 
 from helpers.paths import ROOT
 
@@ -55,6 +62,136 @@ def test_wrapped_data_sets_and_remote_checkpoints(cfg):
     cfg.train_dataloader.dataset.dataset.ann_file = 'gone.json'
     with pytest.raises(FileNotFoundError, match='gone.json'):
         preflight.check_files(cfg, 'train')
+
+
+@pytest.mark.parametrize(
+    'backend, is_asked',
+    [
+        (None, True),
+        (dict(backend='local'), True),
+        (dict(backend='petrel', path_mapping={'data/': 's3://data/'}), False),
+        (dict(backend='lmdb', db_path='images'), False),
+    ],
+)
+def test_what_another_backend_has_is_not_looked_for_here(backend, is_asked, cfg, tmp_path):
+    """Images by the step that loads them, annotations by the data set and the metric."""
+    dataset = cfg.train_dataloader.dataset
+    (tmp_path / 'train2017').rmdir()
+    dataset.pipeline[0].backend_args = backend
+    if is_asked:
+        with pytest.raises(FileNotFoundError, match='img folder'):
+            preflight.check_files(cfg, 'train')
+        return
+    preflight.check_files(cfg, 'train')
+    dataset.ann_file = cfg.val_evaluator.ann_file = 'gone.json'
+    with pytest.raises(FileNotFoundError, match='annotation file of train_dataloader'):
+        preflight.check_files(cfg, 'train')
+    dataset.backend_args = backend
+    with pytest.raises(FileNotFoundError, match='annotation file of val_evaluator'):
+        preflight.check_files(cfg, 'train')
+    cfg.val_evaluator.backend_args = backend
+    preflight.check_files(cfg, 'train')
+
+
+def test_types_may_be_classes_or_paths(cfg):
+    dataset = cfg.train_dataloader.dataset
+    for kind in (CheckedCocoDataset, 'mmdet.CocoDataset', 'mmdet.datasets.coco.CocoDataset'):
+        dataset.type = kind
+        preflight.check_config(cfg, 'train')
+        cfg.model.roi_head.bbox_head.num_classes = 3
+        with pytest.raises(UserValueError, match='has 80 classes .*bbox_head.num_classes is 3'):
+            preflight.check_config(cfg, 'train')
+        cfg.model.roi_head.bbox_head.num_classes = 80
+
+
+def classes(number, **model):
+    """A config of a data set with so many classes."""
+    metainfo = dict(classes=tuple(f'class {index}' for index in range(number)))
+    dataset = dict(type='CocoDataset', ann_file='a.json', metainfo=metainfo)
+    return dict(model=model, test_dataloader=dict(dataset=dataset))
+
+
+@pytest.mark.parametrize(
+    'model',
+    [
+        dict(bbox_head=dict(num_classes=3)),
+        dict(roi_head=dict(bbox_head=[dict(num_classes=4), dict(num_classes=3)])),
+        dict(detector=dict(roi_head=dict(mask_head=dict(num_classes=3)))),
+    ],
+)
+def test_heads_that_number_the_classes_have_as_many(model):
+    with pytest.raises(UserValueError, match='has 4 classes .*num_classes is 3: set the numbers'):
+        preflight.check_classes(classes(4, **model), 'test')
+
+
+@pytest.mark.parametrize(
+    'model, is_said',
+    [
+        (dict(tracker=dict(), detector=dict(bbox_head=dict(num_classes=1))), False),
+        (dict(reid=dict(head=dict(num_classes=380))), False),
+        (dict(language_model=dict(), bbox_head=dict(num_classes=256)), False),
+        (dict(quality_estimator=dict(num_classes=5)), True),
+    ],
+)
+def test_heads_that_answer_for_something_else_are_not_refused(model, is_said, told):
+    preflight.check_classes(classes(4, **model), 'test')
+    assert any('num_classes' in line for line in told) == is_said
+
+
+def test_panoptic_heads_may_know_the_things_only():
+    cfg = classes(7, bbox_head=dict(num_classes=6))
+    cfg['test_dataloader']['dataset']['metainfo']['thing_classes'] = ('a',) * 6
+    preflight.check_classes(cfg, 'test')
+    cfg['model']['bbox_head']['num_classes'] = 5
+    with pytest.raises(UserValueError):
+        preflight.check_classes(cfg, 'test')
+
+
+def test_classes_may_be_listed_in_a_file(tmp_path):
+    cfg = classes(2, bbox_head=dict(num_classes=2))
+    path = tmp_path / 'classes.txt'
+    path.write_text('cat\ndog\n')
+    cfg['test_dataloader']['dataset']['metainfo']['classes'] = str(path)
+    preflight.check_classes(cfg, 'test')
+    path.unlink()
+    with pytest.raises(UserValueError, match='has to be a tuple'):
+        preflight.check_classes(cfg, 'test')
+
+
+def test_no_config_that_mmdet_ships_is_refused(monkeypatch):
+    """But for those without the data loader of the tool, and with all files in place."""
+    memory = Path('/dev/shm')
+    monkeypatch.setattr(tempfile, 'tempdir', str(memory) if memory.is_dir() else None)
+    parse, parsed = Config._file2dict, {}
+
+    def parse_once(filename, *args, **kwargs):
+        if filename not in parsed:
+            parsed[filename] = parse(filename, *args, **kwargs)
+        return copy.deepcopy(parsed[filename])
+
+    monkeypatch.setattr(Config, '_file2dict', staticmethod(parse_once))
+    monkeypatch.setattr(preflight, 'check_exists', lambda *_, **__: None)
+    monkeypatch.setattr(preflight, '_check_image_folder', lambda *_: None)
+    root = Path(mmdet.__file__).parent / '.mim' / 'configs'
+    passed, lacking, broken, refused = 0, [], [], {}
+    for path in sorted(path for path in root.rglob('*.py') if '_base_' not in path.parts):
+        try:
+            cfg = Config.fromfile(path, import_custom_modules=False)
+        except (FileNotFoundError, ImportError):  # a base that mmdet lacks, or is mmpretrain's
+            broken.append(path.name)
+            continue
+        for tool in ('train', 'test'):
+            try:
+                preflight.check_config(cfg, tool)
+                passed += 1
+            except UserValueError as error:
+                name = f'{path.relative_to(root)} {tool}'
+                if any(not cfg.get(f'{tool}_{part}') for part in ('dataloader', 'evaluator')):
+                    lacking.append(name)
+                else:
+                    refused[name] = str(error)
+    assert refused == {}
+    assert passed > 1400 and len(lacking) < 40 and len(broken) < 20
 
 
 @pytest.mark.parametrize('arguments', [('tools/train.py',), ('tools/test.py', 'checkpoint.pth')])
