@@ -24,6 +24,7 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
+from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO as CocoApi
 from mmdet.datasets.transforms import LoadAnnotations
@@ -55,6 +56,7 @@ __all__ = [
     'DistSamplerSeedHook',
     'Hook',
     'LoadAnnotations',
+    'LoadImageFromFile',
     'HybridTaskCascadeRoIHead',
     'ModuleList',
     'ResNet',

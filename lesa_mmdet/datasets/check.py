@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ..utils.errors import UserFileNotFoundError, UserValueError
 from .boxes import is_number, is_of_corners
+from .ids import ID, NO_NUMBER, NOT_MATCHED, TWO_KINDS, are_of_one_kind, to_number
 from .masks import find_mask_bounds, find_mask_problem
 from .problems import Problem
 
@@ -173,6 +174,9 @@ def _check_annotations(ann_file: Path, need_masks: bool, report: Report) -> list
             if uses > 1:
                 note(kind, f'{key} {value}')
 
+    for what, entries in (('images', images), ('categories', categories)):
+        if not are_of_one_kind(entry['id'] for entry in entries):
+            note(Problem.ID_OF_NO_USE, f'{what} have numbers and texts as ids: {TWO_KINDS}')
     has_masks = any(entry.get('segmentation') for entry in objects)
     if not images:
         note(Problem.NO_IMAGES, f'{len(objects):,} objects, but no image')
@@ -188,6 +192,11 @@ def _check_annotations(ann_file: Path, need_masks: bool, report: Report) -> list
     labels = {category['id'] for category in categories}
     for entry in tqdm(objects, desc=f'objects of {ann_file.name}'):
         where = f'annotation {entry["id"]} of image {entry["image_id"]}'
+        number = to_number(entry['id'])
+        if number is None:
+            note(Problem.ID_OF_NO_USE, f'{where}: {NO_NUMBER}')
+        elif number == 0:
+            note(Problem.OBJECT_ID_ZERO, f'{where}: {NOT_MATCHED}')
         if entry['category_id'] not in labels:
             note(Problem.UNKNOWN_CATEGORY, f'{where}: category {entry["category_id"]}')
         if entry['image_id'] not in sizes:
@@ -204,17 +213,16 @@ def _read_annotations(ann_file: Path) -> tuple[list[dict], list[dict], list[dict
     images, categories = content['images'], content['categories']
     objects = content.get('annotations', [])
     needed = (
-        (images, {'id': int, 'file_name': str, 'height': int, 'width': int}),
-        (categories, {'id': int, 'name': str}),
-        (objects, {'id': int, 'image_id': int, 'category_id': int}),
+        (images, {'id': ID, 'file_name': str, 'height': int, 'width': int}),
+        (categories, {'id': ID, 'name': str}),
+        (objects, {'id': ID, 'image_id': ID, 'category_id': ID}),
     )
     for entries, keys in needed:
         for entry in entries:
             for key, kind in keys.items():
                 if not isinstance(entry[key], kind):
-                    raise UserValueError(
-                        f'{key} is {entry[key]!r}, but must be of type {kind.__name__}'
-                    )
+                    names = ' or '.join(kind.__name__ for kind in np.atleast_1d(kind))
+                    raise UserValueError(f'{key} is {entry[key]!r}, but must be of type {names}')
     return images, objects, categories
 
 

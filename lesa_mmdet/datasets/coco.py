@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import cv2
@@ -10,10 +11,11 @@ import torch
 from mmengine import fileio
 from mmengine.logging import print_log
 
-from ..upstream import DATASETS, CocoApi, CocoDataset, LoadAnnotations
+from ..upstream import DATASETS, CocoApi, CocoDataset, LoadAnnotations, LoadImageFromFile
 from ..utils.errors import UserValueError
 from ..utils.text import shorten
 from .boxes import is_number, is_of_corners
+from .ids import NO_NUMBER, NOT_MATCHED, TWO_KINDS, are_of_one_kind, to_number
 from .masks import find_mask_bounds, find_mask_problem, has_three_points
 
 CHECK_HINT = 'tools/check_dataset.py finds all that is wrong with a data set'
@@ -71,8 +73,10 @@ class CheckedCocoDataset(CocoDataset):
     def full_init(self) -> None:
         """Load the annotations."""
         super().full_init()
-        # Shared with the workers of the data loader.
-        self._skipped = torch.zeros(len(self), dtype=torch.bool).share_memory_()
+        self._skipped = torch.zeros(len(self), dtype=torch.bool)
+        if self.skip_unreadable and not self.test_mode:
+            with suppress(RuntimeError):  # without /dev/shm every worker counts for itself
+                self._skipped.share_memory_()
 
     def load_data_list(self) -> list[dict]:
         """Load the annotations; objects without a usable mask get an empty one.
@@ -90,7 +94,7 @@ class CheckedCocoDataset(CocoDataset):
                 f'{self.ann_file}: metainfo.classes is {classes!r}, but has to be a tuple of '
                 f'names: ({classes!r},) with a comma for a single class'
             )
-        self._of_corners = []
+        self._of_corners, self._not_matched = [], []
         try:
             images = super().load_data_list()
         except FileNotFoundError:
@@ -104,8 +108,27 @@ class CheckedCocoDataset(CocoDataset):
                 f'{self.ann_file}: boxes are [left, top, right, bottom] by their masks or areas, '
                 f'but have to be [x, y, width, height]. {CHECK_HINT}'
             )
+        if self.test_mode:
+            self._check_ids(images)
         self._leave_out_maskless(images)
         return images
+
+    def _check_ids(self, images: list[dict]) -> None:
+        """Refuse ids with which evaluation would stop, and say which objects it would not find."""
+        for what, ids in (
+            ('images', [image['img_id'] for image in images]),
+            ('classes', self.cat_ids),
+        ):
+            if not are_of_one_kind(ids):
+                raise UserValueError(
+                    f'{self.ann_file}: {what} have numbers and texts as ids. {TWO_KINDS}'
+                )
+        if self._not_matched:
+            print_log(
+                f'{self.ann_file}: {"; ".join(self._not_matched)}. {NOT_MATCHED}',
+                logger='current',
+                level=logging.WARNING,
+            )
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """Read an image's entry and those of its objects.
@@ -126,6 +149,12 @@ class CheckedCocoDataset(CocoDataset):
                     raise UserValueError(
                         f'annotation {entry["id"]} of image {image["id"]} has no {key}'
                     )
+            number = to_number(entry['id'])
+            where = f'annotation {entry["id"]!r} of image {image["id"]!r}'
+            if self.test_mode and number is None:
+                raise UserValueError(f'{where} has an id that is no number. {NO_NUMBER}')
+            if number == 0:
+                self._not_matched.append(f'{where} has the id 0')
             box = entry['bbox']
             if not (isinstance(box, list) and len(box) == 4 and all(map(is_number, box))):
                 raise UserValueError(
@@ -232,12 +261,17 @@ class CheckedCocoDataset(CocoDataset):
 
     def _find_read_error(self, path: str) -> str | None:
         try:
-            image = mmcv.imfrombytes(fileio.get(path, backend_args=self.backend_args))
+            image = mmcv.imfrombytes(fileio.get(path, backend_args=self._backend_of_images()))
         except OSError as error:
             return error.strerror or str(error)
         except cv2.error:  # an empty file
             image = None
         return 'it is no image, or its data is damaged' if image is None else None
+
+    def _backend_of_images(self) -> dict | None:
+        """What the pipeline reads images through, which may be another backend than annotations."""
+        steps = (step for step in self.pipeline.transforms if isinstance(step, LoadImageFromFile))
+        return getattr(next(steps, self), 'backend_args', None)
 
     def _log_skipped(self, idx: int, path: str, reason: str) -> None:
         if self._skipped[idx]:

@@ -12,6 +12,7 @@ from pycocotools.coco import COCO
 from tqdm import tqdm
 
 from ..utils.errors import UserFileExistsError, UserFileNotFoundError, UserValueError
+from ..utils.images import read_image
 from .check import find_splits
 from .coco import CHECK_HINT
 
@@ -167,9 +168,9 @@ def measure_colors(folder: Path) -> tuple[list[float], list[float]]:
     """
     moments = []
     for path in tqdm(sorted(folder.glob('*/*.jpg')), desc='mean and std'):
-        mean, std = cv2.meanStdDev(cv2.imread(str(path)))
+        mean, std = cv2.meanStdDev(read_image(path))
         moments.append((mean, std**2 + mean**2))
-    mean, square = np.mean(moments, axis=0)[:, ::-1, 0]
+    mean, square = np.mean(moments, axis=0)[..., 0]
     return mean.tolist(), np.sqrt(square - mean**2).tolist()
 
 
@@ -263,7 +264,10 @@ def _cut_image(image: dict, folder: Path, windows: dict[Path, tuple[int, int, in
         )
     for path, (left, top, right, bottom) in windows.items():
         quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-        _write(path, cv2.imencode('.jpg', pixels[top:bottom, left:right], quality)[1].tobytes())
+        done, encoded = cv2.imencode('.jpg', pixels[top:bottom, left:right], quality)
+        if not done:
+            raise UserValueError(f'{path} cannot be written: too large for a JPEG')
+        _write(path, encoded.tobytes())
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -22,6 +22,12 @@ class Problem(Enum):
     ONLY_CROWDS = 'no object but crowds', 'does not start', True
     NO_MASKS = 'no masks', 'detectors with masks do not start; those of boxes need none', True
     OBJECT_ID_TWICE = 'annotation id used twice', 'does not start', True
+    OBJECT_ID_ZERO = 'annotation id 0', 'trains, but evaluation never finds the object', True
+    ID_OF_NO_USE = (
+        'id of another kind',
+        'trains, but evaluation on these images does not start',
+        True,
+    )
     IMAGE_ID_TWICE = 'image id used twice', 'one image is taken for the other', True
     CATEGORY_TWICE = 'category used twice', 'does not start', True
     IMAGE_FILE_TWICE = 'image file used twice', 'the image is learnt more often than others', True

@@ -4,7 +4,10 @@ import copy
 import io
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.fileio import LocalBackend
+from mmengine.fileio.backends import backends
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
@@ -101,3 +104,46 @@ def test_boxes_alone_are_no_problem(data, log):
     assert not log.getvalue()
     assert not check_dataset(root, need_masks=False).problems
     assert list(check_dataset(root).problems) == [Problem.NO_MASKS]
+
+
+def test_images_behind_a_backend_are_read_through_it(data, monkeypatch):
+    """Also when an error is to be explained: annotations may lie on the disk."""
+
+    class Mapped(LocalBackend):
+        def get(self, filepath):
+            return super().get(str(filepath).replace('bucket/', ''))
+
+    monkeypatch.setitem(backends, 'mapped', Mapped)
+    root, edit = data
+    broken = {'size': [64, 64], 'counts': [1, 10_000]}
+    pipeline = copy.deepcopy(PIPELINE)
+    pipeline[0].backend_args = dict(backend='mapped')
+    behind = dict(data_prefix=dict(img='bucket/train/'), pipeline=pipeline)
+    assert build(root, **behind)[0]['data_samples'].img_path.endswith('shapes_000000.jpg')
+    edit(lambda content: content['annotations'][0].update(segmentation=broken))
+    with pytest.raises(RuntimeError, match=r'shapes_000000\.jpg: ValueError: Invalid RLE'):
+        build(root, **behind)[0]
+
+
+def test_nothing_is_shared_where_there_is_no_shared_memory(data, monkeypatch, log):
+    def refuse(self):
+        raise RuntimeError('unable to open shared memory object in read-write mode')
+
+    monkeypatch.setattr(torch.Tensor, 'share_memory_', refuse)
+    root, _ = data
+    assert len(build(root)) == 3
+    path = sorted((root / 'train').iterdir())[0]
+    path.unlink()
+    skipping = build(root, skip_unreadable=True)
+    assert skipping[0]['data_samples'].img_path != str(path)
+    assert '1 of 3 images so far' in log.getvalue()
+
+
+@pytest.mark.parametrize(
+    'options, is_shared',
+    [({}, False), ({'skip_unreadable': True}, True)],
+)
+def test_only_what_workers_count_together_is_shared(options, is_shared, data):
+    root, _ = data
+    assert build(root, **options)._skipped.is_shared() == is_shared
+    assert not build(root, **options, test_mode=True)._skipped.is_shared()

@@ -189,6 +189,78 @@ def test_missing_iscrowd_trains_but_is_not_evaluated(train):
     assert watch.iterations == 0
 
 
+def rename(key, to_id):
+    """An edit of the ids of all images or categories, and of what refers to them."""
+
+    def edit(content):
+        of = {'images': 'image_id', 'categories': 'category_id'}[key]
+        new = {entry['id']: to_id(index) for index, entry in enumerate(content[key])}
+        for entry in content[key]:
+            entry['id'] = new[entry['id']]
+        for entry in content['annotations']:
+            entry[of] = new[entry[of]]
+
+    return edit
+
+
+@pytest.mark.parametrize('key', ['images', 'categories'])
+@pytest.mark.parametrize('to_id', [lambda i: f'number {i}', str, lambda i: i, lambda i: i + 0.5])
+def test_ids_of_images_and_categories_may_be_texts_and_numbers(key, to_id, train):
+    place, run = train
+    error, watch = run(rename(key, to_id), split='val')
+    assert error is None and watch.iterations == 2
+    root = place / 'data'
+    assert not check_dataset(root).problems
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        rename('images', lambda index: index or 'first'),
+        rename('categories', lambda index: index or 'first'),
+        first(id='first'),
+        first(id=10**400),
+    ],
+)
+def test_ids_that_evaluation_cannot_use_train_but_are_not_evaluated(change, train):
+    place, run = train
+    error, _ = run(change)
+    assert error is None
+    assert list(check_dataset(place / 'data').problems) == [Problem.ID_OF_NO_USE]
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda content: [
+            rename('images', lambda index: index or 'first')(content),
+            content['images'].append(dict(content['images'][0], id=1, file_name='b.jpg')),
+        ],
+        rename('categories', lambda index: index or 'first'),
+        first(id='first'),
+        first(id=10**400),
+    ],
+)
+def test_and_evaluation_does_not_start(change, train):
+    place, run = train
+    error, watch = run(change, split='val')
+    assert isinstance(error, ValueError) and 'pycocotools' in str(error)
+    assert watch.iterations == 0
+    assert Problem.ID_OF_NO_USE in check_dataset(place / 'data').problems
+
+
+@pytest.mark.parametrize('zero', [0, 0.0, '0', False])
+def test_id_0_trains_and_evaluation_says_that_it_is_never_found(zero, train, told):
+    place, run = train
+    error, _ = run(first(id=zero))
+    assert error is None and not any('takes id 0 for nothing found' in line for line in told)
+    assert list(check_dataset(place / 'data').problems) == [Problem.OBJECT_ID_ZERO]
+    error, _ = run(first(id=zero), split='val')
+    assert error is None
+    (said,) = (line for line in told if 'takes id 0 for nothing found' in line)
+    assert f'instances_val.json: annotation {zero!r} of image 1 has the id 0' in said
+
+
 def test_ids_and_files_twice(train):
     place, run = train
     error, watch = run(lambda content: content['images'][1].update(id=content['images'][0]['id']))
