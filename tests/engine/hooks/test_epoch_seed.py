@@ -1,10 +1,12 @@
 """What a training draws does not depend on interruptions."""
 
+import copy
 import random
 
 import numpy as np
 import pytest
 import torch
+from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
@@ -34,28 +36,35 @@ class Recorder(BaseModel):
         self.seen = []
 
     def forward(self, *inputs, mode):
+        if mode == 'predict':
+            return random.random(), torch.rand(())
         drawn = [random.random(), np.random.rand(), torch.rand(()).item()]
         self.seen.append(([torch.as_tensor(column).tolist() for column in inputs], drawn))
         return {'loss': self.weight**2}
 
 
-def train(work_dir, *, seed=None, num_workers=0, resume=False, epochs=EPOCHS, **randomness):
-    model = Recorder()
+def train(
+    work_dir, *, seed=None, num_workers=0, resume=False, epochs=EPOCHS, options=None, **randomness
+):
+    model, options = Recorder(), options or {}
     Runner(
         model=model,
         work_dir=str(work_dir),
         default_scope='mmdet',
         train_dataloader=dict(
             dataset=Draws(),
-            sampler=dict(type='DefaultSampler'),
+            sampler=dict(type=options.get('sampler', 'DefaultSampler')),
             batch_size=2,
             num_workers=num_workers,
             collate_fn=dict(type='default_collate'),
         ),
-        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        train_cfg=options.get('train_cfg') or dict(by_epoch=True, max_epochs=epochs),
+        **options.get('validation', {}),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         default_hooks=dict(
-            checkpoint=dict(type='CheckpointHook', interval=1),
+            checkpoint=dict(
+                type='CheckpointHook', interval=1, by_epoch='max_iters' not in str(options)
+            ),
             sampler_seed=dict(type='EpochSeedHook'),
             logger=None,
         ),
@@ -77,6 +86,70 @@ def test_resumed_run_draws_what_an_uninterrupted_one_draws(num_workers, randomne
     rest = train(tmp_path / 'parts', resume=True, **options)  # its seed comes from the checkpoint
     assert len(whole) == EPOCHS * 3
     assert first + rest == whole
+
+
+class Nothing(BaseMetric):
+    """A metric of nothing."""
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        return dict(nothing=np.random.rand())
+
+
+VALIDATION = dict(
+    val_dataloader=dict(
+        dataset=Draws(),
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='default_collate'),
+    ),
+    val_cfg=dict(),
+    val_evaluator=Nothing(),
+)
+
+
+@pytest.mark.parametrize('sampler', ['InfiniteSampler', 'DefaultSampler'])
+@pytest.mark.parametrize('num_workers', [0, 2])
+@pytest.mark.parametrize('randomness', [{}, {'diff_rank_seed': True}])
+def test_resumed_iterations_draw_what_uninterrupted_ones_draw(
+    sampler, num_workers, randomness, tmp_path, monkeypatch
+):
+    """Killed after any iteration, and with a validation in between."""
+    monkeypatch.setattr('mmengine.runner.loops.time.sleep', lambda _: None)
+
+    def run(name, iterations, **kwargs):
+        options = dict(
+            sampler=sampler,
+            train_cfg=dict(by_epoch=False, max_iters=iterations, val_interval=2),
+            validation=copy.deepcopy(VALIDATION),
+        )
+        return train(
+            tmp_path / name, num_workers=num_workers, options=options, **kwargs, **randomness
+        )
+
+    whole = run('whole', 7)
+    seed = read_checkpoint(tmp_path / 'whole' / 'iter_1.pth')['meta']['seed']
+    parts = run('parts', 1, seed=seed)
+    for iterations in (4, 7):  # the seed comes from the checkpoint
+        parts += run('parts', iterations, resume=True)
+    assert len(whole) == 7 and parts == whole
+    drawn = [value for _, values in whole for value in values]
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_a_checkpoint_within_an_epoch_is_said_not_to_continue_exactly(tmp_path, told):
+    train(tmp_path / 'run', epochs=1)
+    path = tmp_path / 'run' / 'epoch_1.pth'
+    checkpoint = read_checkpoint(path)
+    train(tmp_path / 'run', epochs=2, resume=True)
+    assert not any('not continue exactly' in line for line in told)
+    checkpoint['meta'].update(epoch=0, iter=2)
+    torch.save(checkpoint, path)
+    (tmp_path / 'run' / 'last_checkpoint').write_text(str(path))
+    train(tmp_path / 'run', epochs=2, resume=True)
+    (line,) = (line for line in told if 'not continue exactly' in line)
+    assert 'is of iteration 2, and an epoch has 3' in line and 'start of epoch 1' in line
 
 
 def test_epochs_and_seeds_draw_differently(tmp_path):
