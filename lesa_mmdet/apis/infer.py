@@ -10,6 +10,7 @@ In the output folder are
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,11 @@ from typing import Any
 import cv2
 import mmcv
 import numpy as np
+from mmengine.logging import print_log
 from tqdm import tqdm
 
 from ..utils.errors import UserValueError
-from ..utils.images import IMAGE_SUFFIXES, find_images, read_image
+from ..utils.images import IMAGE_SUFFIXES, VideoWriter, find_images, read_image, write_image
 from .load import load_model
 from .predictors import Predictor
 from .records import VIDEO_SUFFIXES, Records, is_video, stamp
@@ -34,7 +36,7 @@ class Report:
     Attributes:
         done (int): Images and videos that were run.
         skipped (int): Those that were done before.
-        unreadable (dict[str, str]): Those that could not be read, and why.
+        unreadable (dict[str, str]): Those that could not be read or drawn, and why.
     """
 
     done: int = 0
@@ -43,7 +45,7 @@ class Report:
 
 
 def infer(
-    sources: Iterable[str | Path],
+    sources: str | Path | Iterable[str | Path],
     config: str | Path,
     checkpoint: str | Path,
     out_dir: str | Path,
@@ -58,7 +60,8 @@ def infer(
     What a former run with the same model has left in the folder is kept and not done again.
 
     Args:
-        sources (Iterable[str | Path]): Files, folders, patterns and URLs of images, and videos.
+        sources (str | Path | Iterable[str | Path]): Files, folders, patterns and URLs of images,
+            and videos, or one of them.
         config (str | Path): Config of a detector or, with mmpretrain, a classifier.
         checkpoint (str | Path): Its checkpoint, a file or URL.
         out_dir (str | Path): Folder to write to.
@@ -124,9 +127,13 @@ class Runner:
                 batch, self._predict(list(batch.values())), strict=True
             ):
                 name = self._records.name(source)
-                mmcv.imwrite(mmcv.rgb2bgr(drawn), str(self._records.drawing(name)))
-                self._records.add(source, name, [dict(file_name=name, **image)])
-                yield source, None
+                try:
+                    write_image(drawn, self._records.drawing(name))
+                except ValueError as error:
+                    yield source, f'image {source}: {error}'
+                else:
+                    self._records.add(source, name, [dict(file_name=name, **image)])
+                    yield source, None
                 progress.update()
         for source in filter(is_video, sources):
             try:
@@ -150,31 +157,34 @@ class Runner:
         """Run a video frame by frame.
 
         Raises:
-            ValueError: If it has no frame that can be read.
+            ValueError: If it has no frame that can be read, or cannot be drawn.
         """
         video = cv2.VideoCapture(source)
         name = self._records.name(source)
-        path = self._records.drawing(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        progress.total += max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
+        announced = max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
+        progress.total += announced
         frames, writer = [], None
         try:
             while batch := self._read_frames(video):
                 for drawn, frame in self._predict(batch):
                     if writer is None:
-                        size = drawn.shape[1::-1]
-                        fps = video.get(cv2.CAP_PROP_FPS) or 25
-                        codec = cv2.VideoWriter_fourcc(*'mp4v')
-                        writer = cv2.VideoWriter(str(path), codec, fps, size)
-                    writer.write(mmcv.rgb2bgr(drawn))
+                        path, fps = self._records.drawing(name), video.get(cv2.CAP_PROP_FPS)
+                        writer = VideoWriter(path, fps, drawn.shape[1::-1])
+                    writer.write(drawn)
                     frames.append(dict(file_name=f'{name}/frame_{len(frames):06d}', **frame))
                 progress.update(len(batch))
         finally:
             video.release()
             if writer:
-                writer.release()
+                writer.close()
         if not frames:
             raise UserValueError(f'video {source} cannot be read: it is no video, or broken')
+        if len(frames) < announced:
+            print_log(
+                f'video {source}: only {len(frames)} of {announced} frames can be read',
+                logger='current',
+                level=logging.WARNING,
+            )
         self._records.add(source, name, frames)
 
     def _read_frames(self, video: cv2.VideoCapture) -> list[np.ndarray]:

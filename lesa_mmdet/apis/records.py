@@ -11,7 +11,9 @@ from ..utils.errors import UserValueError
 from ..utils.images import IMAGE_SUFFIXES
 from ..utils.paths import is_url
 
-VIDEO_SUFFIXES = frozenset(('.avi', '.mkv', '.mov', '.mp4', '.webm'))
+VIDEO_SUFFIXES = frozenset(
+    '.3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv'.split()
+)
 
 
 class Records:

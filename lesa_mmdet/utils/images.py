@@ -1,29 +1,39 @@
-"""Finding and reading images."""
+"""Finding, reading and writing images and videos.
 
+OpenCV says by what it returns, not by an error, that it could not read or write: here it is asked.
+"""
+
+import logging
 import os
 from collections.abc import Collection, Iterable
 from glob import glob, has_magic
 from pathlib import Path
+from typing import NoReturn
 
 import cv2
 import mmcv
 import numpy as np
+from mmengine.logging import print_log
 
 from .errors import UserFileNotFoundError, UserValueError
 from .paths import is_url
+from .text import shown
 
 IMAGE_SUFFIXES = frozenset(('.bmp', '.jpeg', '.jpg', '.png', '.webp'))
 
 
 def find_images(
-    sources: Iterable[str | Path], suffixes: Collection[str] = IMAGE_SUFFIXES
+    sources: str | Path | Iterable[str | Path], suffixes: Collection[str] = IMAGE_SUFFIXES
 ) -> list[str]:
     """List the images that files, folders, patterns and URLs stand for.
 
     Args:
-        sources (Iterable[str | Path]): Files, folders, patterns such as ``'photos/**/*.jpg'``,
-            and URLs. A folder stands for the files in it, without those of its subfolders.
-        suffixes (Collection[str]): Lower-case suffixes of the files that are taken from a folder.
+        sources (str | Path | Iterable[str | Path]): Files, folders, patterns such as
+            ``'photos/**/*.jpg'``, and URLs, or one of them. A folder stands for the images in it,
+            in all formats that the installed OpenCV reads, without those of its subfolders. What
+            else it has is counted and said.
+        suffixes (Collection[str]): Lower-case suffixes of files that are taken from a folder
+            whatever is in them.
 
     Returns:
         list[str]: Paths and URLs in the order of the sources; those of a folder or pattern by name.
@@ -31,16 +41,25 @@ def find_images(
     Raises:
         FileNotFoundError: If a source does not exist, or a folder or pattern has no image.
     """
+    if isinstance(sources, (str, os.PathLike)):
+        sources = [sources]
     images = []
     for source in map(os.path.expanduser, map(str, sources)):
         path = Path(source)
         if is_url(source) or path.is_file():
             images.append(source)
         elif path.is_dir():
-            found = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in suffixes)
+            found, others = _sort_out(path, suffixes)
             if not found:
                 raise UserFileNotFoundError(
                     f'folder {source} has no image ({", ".join(sorted(suffixes))})'
+                )
+            if others:
+                print_log(
+                    f'folder {source}: {len(others)} of {len(others) + len(found)} are left out, '
+                    f'of which OpenCV reads none: {shown(", ".join(others))}',
+                    logger='current',
+                    level=logging.WARNING,
                 )
             images += found
         elif has_magic(source):
@@ -51,6 +70,17 @@ def find_images(
         else:
             raise UserFileNotFoundError(f'{source} is neither an image nor a folder of images')
     return images
+
+
+def _sort_out(folder: Path, suffixes: Collection[str]) -> tuple[list[str], list[str]]:
+    """The paths of the images in a folder, and the names of what else there is."""
+    found, others = [], []
+    for path in sorted(folder.iterdir()):
+        is_taken = path.is_file() and (
+            path.suffix.lower() in suffixes or cv2.haveImageReader(str(path))
+        )
+        (found if is_taken else others).append(path)
+    return list(map(str, found)), [path.name for path in others]
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -69,3 +99,67 @@ def read_image(path: str | Path) -> np.ndarray:
         raise UserValueError(f'image {path} cannot be read: it is no image, or broken') from error
     except OSError as error:
         raise UserValueError(f'image {path} cannot be read: {error}') from error
+
+
+def write_image(image: np.ndarray, path: str | Path) -> None:
+    """Write an image uint8 (H, W, 3), RGB, in the format that the file's name ends with.
+
+    Raises:
+        ValueError: If OpenCV cannot: of other formats, or of a size that the format does not have.
+        OSError: If the file cannot be written.
+    """
+    try:
+        is_written = mmcv.imwrite(mmcv.rgb2bgr(image), str(path))
+    except cv2.error:
+        is_written = False
+    if not is_written:
+        height, width = image.shape[:2]
+        raise UserValueError(
+            f'{path} cannot be written: OpenCV makes no {Path(path).suffix} of {width} x {height} '
+            'pixels; name another format, or scale the image down'
+        )
+
+
+class VideoWriter:
+    """Writes a video frame by frame, as MPEG-4.
+
+    Args:
+        path (str | Path): The file.
+        fps (float): Frames a second; 25 if it is no rate. It is rounded to what MPEG-4 can say.
+        size (tuple[int, int]): Width and height of the frames in pixels.
+
+    Raises:
+        ValueError: If OpenCV cannot write such a video, or not whole.
+    """
+
+    def __init__(self, path: str | Path, fps: float, size: tuple[int, int]) -> None:
+        self._path, self._count = Path(path), 0
+        fps = fps if 0 < fps < 1000 else 25
+        # Its clock has 16 bits, and OpenCV counts parts of a second in powers of ten.
+        fps = round(fps, 2 if fps < 655 else 0)
+        codec = cv2.VideoWriter_fourcc(*'mp4v')
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = cv2.VideoWriter(str(path), codec, fps, size)
+        if not self._writer.isOpened():
+            self._fail(f'OpenCV makes no MPEG-4 of {size[0]} x {size[1]} pixels, {fps:g} a second')
+
+    def write(self, frame: np.ndarray) -> None:
+        """Add a frame (H, W, 3), RGB."""
+        self._writer.write(mmcv.rgb2bgr(frame))
+        self._count += 1
+
+    def close(self) -> None:
+        """End the video, and see that it is whole.
+
+        Raises:
+            ValueError: If it is not.
+        """
+        self._writer.release()
+        written = cv2.VideoCapture(str(self._path)).get(cv2.CAP_PROP_FRAME_COUNT)
+        if written != self._count:
+            self._fail(f'it has {written:.0f} of {self._count} frames; is the disk full?')
+
+    def _fail(self, reason: str) -> NoReturn:
+        self._writer.release()
+        self._path.unlink(missing_ok=True)
+        raise UserValueError(f'video {self._path} cannot be written: {reason}')

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from ..utils.errors import UserValueError
-from ..utils.images import read_image
+from ..utils.images import read_image, write_image
 
 COLUMN_WIDTH = 5  # inches
 
@@ -96,7 +96,7 @@ def draw_beside_truth(
     columns = []
     for index in np.linspace(0, len(dataset) - 1, num_images).astype(int):
         sample = dataset[int(index)]['data_samples']
-        image = mmcv.imread(sample.img_path, channel_order='rgb')
+        image = read_image(sample.img_path)
         detected = inference_detector(model, sample.img_path)
         detected.gt_instances = sample.gt_instances
         detected.gt_instances.bboxes = detected.gt_instances.bboxes.tensor
@@ -105,4 +105,4 @@ def draw_beside_truth(
         )
         truth, prediction = np.split(visualizer.get_image(), 2, axis=1)
         columns.append(np.concatenate((truth, prediction)))
-    mmcv.imwrite(mmcv.rgb2bgr(np.concatenate(columns, axis=1)), str(path))
+    write_image(np.concatenate(columns, axis=1), path)

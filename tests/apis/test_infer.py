@@ -171,6 +171,37 @@ def test_a_video_is_drawn_and_every_frame_has_results(detector, video, tmp_path)
     assert infer([video], *detector, out, score_thr=0).skipped == 1
 
 
+@pytest.mark.parametrize(
+    'fps, size, is_drawn', [(239.9532, (96, 64), True), (10, (8200, 16), False)]
+)
+def test_a_video_is_drawn_or_said_not_to_be(fps, size, is_drawn, detector, tmp_path):
+    path, out = tmp_path / 'clip.avi', tmp_path / 'out'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), fps, size)
+    for _ in range(2):
+        writer.write(np.zeros((*size[::-1], 3), np.uint8))
+    writer.release()
+    report = infer(path, *detector, out)
+    assert (report.done, bool(report.unreadable)) == (is_drawn, not is_drawn)
+    assert cv2.VideoCapture(str(out / 'vis' / 'clip.mp4')).isOpened() == is_drawn
+    if not is_drawn:
+        assert 'no MPEG-4 of 8200 x 16 pixels' in report.unreadable[str(path)]
+        assert not results(out)
+
+
+def test_frames_that_cannot_be_read_are_said(detector, video, tmp_path, told):
+    content = video.read_bytes()
+    video.write_bytes(content[: content.rindex(b'00dc', 0, content.rindex(b'idx1'))])
+    assert infer(video, *detector, tmp_path / 'out').done == 1
+    assert any(f'video {video}: only 2 of 3 frames can be read' in line for line in told)
+
+
+def test_an_image_that_cannot_be_drawn_is_named(detector, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmcv.imwrite', lambda *_: False)
+    report = infer(folder, *detector, tmp_path / 'out')
+    assert report.done == 0 and len(report.unreadable) == 2
+    assert all('cannot be written' in problem for problem in report.unreadable.values())
+
+
 def test_what_cannot_be_read_is_named_and_the_rest_is_done(
     detector, folder, video, tmp_path, monkeypatch, capsys
 ):

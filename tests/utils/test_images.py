@@ -1,12 +1,17 @@
 """Finding and reading images."""
 
 import http.server
+import os
 import threading
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from lesa_mmdet.utils.images import find_images, read_image
+from lesa_mmdet.utils.errors import UserValueError
+from lesa_mmdet.utils.images import VideoWriter, find_images, read_image, write_image
 
 from helpers.detectors import save_coordinates
 
@@ -42,6 +47,67 @@ def test_files_folders_patterns_and_urls(folder):
     a, b, c = (str(folder / name) for name in ('a.png', 'b.PNG', 'below/c.png'))
     assert find_images([folder, a, 'http://host/d.jpg']) == [a, b, a, 'http://host/d.jpg']
     assert find_images([f'{folder}/**/*.png']) == [a, c]
+
+
+def test_one_source_may_be_named_alone(folder):
+    assert find_images(folder) == find_images(str(folder)) == find_images([folder])
+
+
+def test_a_folder_is_taken_in_all_formats_and_what_is_left_out_is_said(folder, told):
+    image = Image.open(folder / 'a.png')
+    names = [f'z{index}.{end}' for index, end in enumerate(('tif', 'gif', 'ppm', 'JP2', 'webp'))]
+    for name in names:
+        image.save(folder / name)
+    image.save(folder / 'z5.jfif', format='JPEG')
+    image.save(folder / 'z6', format='PNG')
+    os.mkfifo(folder / 'pipe.png')
+    found = find_images(folder)
+    assert [Path(path).name for path in found] == ['a.png', 'b.PNG', *names, 'z5.jfif', 'z6']
+    assert all(read_image(path).shape == (10, 20, 3) for path in found)
+    (line,) = told
+    assert '3 of 12 are left out' in line and 'below, notes.txt, pipe.png' in line
+    told.clear()
+    find_images([folder / 'a.png', f'{folder}/*.png'])
+    assert not told
+
+
+def test_what_opencv_does_not_write_is_an_error(tmp_path):
+    wide = np.zeros((1, 70_000, 3), np.uint8)
+    write_image(wide, tmp_path / 'new' / 'a.png')
+    assert read_image(tmp_path / 'new' / 'a.png').shape == wide.shape
+    for name in ('a.jpg', 'a.webp', 'a.nothing', 'a'):
+        with pytest.raises(UserValueError, match=f'{name} cannot be written: .* 70000 x 1 pixels'):
+            write_image(wide, tmp_path / name)
+    with pytest.raises(OSError):
+        write_image(wide, tmp_path / 'new' / 'a.png' / 'b.png')
+
+
+@pytest.mark.parametrize(
+    'fps, written',
+    [(239.9532, 239.95), (30000 / 1001, 29.97), (1000 / 3, 333.33), (960, 960), (0, 25)]
+    + [(float('nan'), 25), (float('inf'), 25), (1e6, 25), (-1, 25)],
+)
+def test_a_video_of_any_rate_is_whole(fps, written, tmp_path):
+    writer = VideoWriter(tmp_path / 'new' / 'a.mp4', fps, (64, 48))
+    for _ in range(5):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.close()
+    video = cv2.VideoCapture(str(tmp_path / 'new' / 'a.mp4'))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 5
+    assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(written, abs=0.01)
+
+
+def test_a_video_that_is_not_written_is_an_error(tmp_path):
+    path = tmp_path / 'a.mp4'
+    with pytest.raises(UserValueError, match='a.mp4 cannot be written: .* no MPEG-4 of 9000 x 48'):
+        VideoWriter(path, 25, (9000, 48))
+    assert not path.exists()
+    writer = VideoWriter(path, 25, (64, 48))
+    for height in (48, 48, 40):  # OpenCV passes over a frame of another size
+        writer.write(np.zeros((height, 64, 3), np.uint8))
+    with pytest.raises(UserValueError, match='it has 2 of 3 frames'):
+        writer.close()
+    assert not path.exists()
 
 
 def test_a_file_with_the_signs_of_a_pattern_is_itself(folder):
