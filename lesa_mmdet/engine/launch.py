@@ -20,6 +20,16 @@ from .lock import lock_work_dir
 from .preflight import check_config
 from .resume import check_start
 
+# The default hooks that a runner has without being told.
+MMENGINES_HOOKS = (
+    'runtime_info',
+    'timer',
+    'sampler_seed',
+    'logger',
+    'param_scheduler',
+    'checkpoint',
+)
+
 
 @command
 def run_tool(name: str) -> None:
@@ -45,7 +55,9 @@ def run_tool(name: str) -> None:
         if args.out:
             check_output(args.out, '--out', ('.pkl', '.pickle'))
     if args.launcher == 'pytorch' and not torch.cuda.is_available():
-        _join_on_cpu(cfg)
+        _join_on_cpu(args, cfg)
+    _leave_out_hooks(args, cfg)
+    tool['main'].__globals__['parse_args'] = lambda: args
     tool['main']()
 
 
@@ -80,7 +92,7 @@ def find_tool(name: str, package: str = 'mmdet') -> Path:
     return tool
 
 
-def _join_on_cpu(cfg: Config) -> None:
+def _join_on_cpu(args: Namespace, cfg: Config) -> None:
     """Join the processes here: mmengine's launcher would ask every one of them for a GPU."""
     dist.init_process_group('gloo')
     wrapper = {
@@ -89,5 +101,21 @@ def _join_on_cpu(cfg: Config) -> None:
         'broadcast_buffers': False,
         'find_unused_parameters': cfg.get('find_unused_parameters', False),
     }
-    options = [f'model_wrapper_cfg.{key}={value}' for key, value in wrapper.items()]
-    sys.argv += ['--cfg-options', *options]
+    options = {f'model_wrapper_cfg.{key}': value for key, value in wrapper.items()}
+    args.cfg_options = {**(args.cfg_options or {}), **options}
+
+
+def _leave_out_hooks(args: Namespace, cfg: Config) -> None:
+    """Take out default hooks that are None: mmengine does so for its own, and stops at others."""
+    hooks = {
+        name: hook
+        for name, hook in (cfg.get('default_hooks') or {}).items()
+        if hook is not None or name in MMENGINES_HOOKS
+    }
+    if len(hooks) < len(cfg.get('default_hooks') or {}):
+        options = {
+            key: value
+            for key, value in (args.cfg_options or {}).items()
+            if key.partition('.')[0] != 'default_hooks'
+        }
+        args.cfg_options = {**options, 'default_hooks': {**hooks, '_delete_': True}}

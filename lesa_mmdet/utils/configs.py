@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.runner import Runner
+from mmengine.runner import FlexibleRunner, Runner
 
 from .errors import UserFileNotFoundError, UserValueError
 
@@ -18,17 +18,21 @@ _PACKAGE = Path(__file__).parents[1]
 _INSTALLED = _PACKAGE / '.mim' / 'configs'
 CONFIG_ROOT = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / 'configs'
 INSTALL_MMPRETRAIN = "pip install 'mmpretrain>=1.2,<2' torchvision"
-PRETRAIN_HINT = (
-    'it is an image classification config, and mmpretrain is not installed: ' + INSTALL_MMPRETRAIN
-)
+PRETRAIN_HINT = f'it needs mmpretrain, which is not installed: {INSTALL_MMPRETRAIN}'
 # What mmdet, mmpretrain and mmengine read of a config; its other variables only help to write it.
 _READ = {
     *signature(Runner.__init__).parameters,
+    *signature(FlexibleRunner.__init__).parameters,
+    'activation_checkpointing',
     'auto_scale_lr',
+    'compile',
     'custom_imports',
+    'efficient_conv_bn_eval',
     'find_unused_parameters',
+    'init_weights_for_test_or_val',
     'model_wrapper_cfg',
     'runner_type',
+    'sync_bn',
     'tta_model',
     'tta_pipeline',
 }
@@ -82,7 +86,7 @@ def read_config(path: str) -> Config:
 
     Raises:
         FileNotFoundError: If it does not exist, or a config in its ``_base_``.
-        ValueError: If it is a classifier's and mmpretrain is not installed, or it is no config.
+        ValueError: If it needs mmpretrain, which is not installed, or it is no config.
     """
     if not is_config(path):
         raise UserValueError(f'{path} is no config: its name has to end with .py')

@@ -108,16 +108,19 @@ def write_image(image: np.ndarray, path: str | Path) -> None:
         ValueError: If OpenCV cannot: of other formats, or of a size that the format does not have.
         OSError: If the file cannot be written.
     """
+    path = Path(path)
     try:
-        is_written = mmcv.imwrite(mmcv.rgb2bgr(image), str(path))
-    except cv2.error:
-        is_written = False
-    if not is_written:
+        is_encoded, content = cv2.imencode(path.suffix, mmcv.rgb2bgr(image))
+    except cv2.error:  # of another format
+        is_encoded = False
+    if not is_encoded:
         height, width = image.shape[:2]
         raise UserValueError(
-            f'{path} cannot be written: OpenCV makes no {Path(path).suffix} of {width} x {height} '
-            'pixels; name another format, or scale the image down'
+            f'{path} cannot be written: OpenCV makes no {path.suffix or "file"} of {width} x '
+            f'{height} pixels; name another format, or scale the image down'
         )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.tobytes())
 
 
 class VideoWriter:

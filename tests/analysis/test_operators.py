@@ -87,7 +87,7 @@ def test_missing_mmpretrain(run, tmp_path, without_mmpretrain):
         sys.executable, '-c', LOAD_WITHOUT_MMPRETRAIN, CLASSIFIER, dumped, **without_mmpretrain
     )
     for config in (CLASSIFIER, dumped):
-        assert f'{config}: it is an image classification config, and mmpretrain is not' in out
+        assert f'{config}: it needs mmpretrain, which is not' in out
     assert out.count("pip install 'mmpretrain>=1.2,<2' torchvision\n") == 2
 
 

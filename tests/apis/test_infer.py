@@ -196,7 +196,7 @@ def test_frames_that_cannot_be_read_are_said(detector, video, tmp_path, told):
 
 
 def test_an_image_that_cannot_be_drawn_is_named(detector, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr('mmcv.imwrite', lambda *_: False)
+    monkeypatch.setattr('cv2.imencode', lambda *_: (False, ()))
     report = infer(folder, *detector, tmp_path / 'out')
     assert report.done == 0 and len(report.unreadable) == 2
     assert all('cannot be written' in problem for problem in report.unreadable.values())

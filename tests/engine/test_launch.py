@@ -1,7 +1,12 @@
+import copy
 import sys
+from argparse import Namespace
 from itertools import chain, permutations
+from types import SimpleNamespace
 
 import pytest
+from mmengine.config import Config
+from mmengine.runner import Runner
 
 from lesa_mmdet.engine import launch
 
@@ -57,3 +62,36 @@ def test_what_is_wrong_with_the_arguments_is_said(arguments, monkeypatch, capsys
     with pytest.raises(SystemExit) as exit:
         launch.run_tool('train')
     assert exit.value.code == 2 and 'usage: ' in capsys.readouterr().err
+
+
+def registered(hooks):
+    """Names of the default hooks that mmengine registers; an error if it cannot."""
+    found = []
+    runner = SimpleNamespace(register_hook=found.append)
+    Runner.register_default_hooks(runner, copy.deepcopy(hooks))
+    return [hook['type'] for hook in found]
+
+
+def test_mmengine_leaves_its_own_default_hooks_out():
+    for name in launch.MMENGINES_HOOKS:
+        assert len(registered({name: None})) == len(launch.MMENGINES_HOOKS) - 1
+    with pytest.raises(AssertionError):
+        registered(dict(lock=None))
+
+
+@pytest.mark.parametrize('name', [*Config.fromfile(ROOT / CONFIG).default_hooks, 'runtime_info'])
+@pytest.mark.parametrize('is_option', [True, False])
+def test_any_default_hook_can_be_left_out(name, is_option):
+    whole, options = Config.fromfile(ROOT / CONFIG), {'train_cfg.max_epochs': 1}
+    expected = registered(whole.default_hooks)
+    kind = dict(whole.default_hooks).get(name, dict(type='RuntimeInfoHook'))['type']
+    if is_option:
+        options[f'default_hooks.{name}'] = None
+    else:
+        whole.default_hooks[name] = None
+    args, cfg = Namespace(cfg_options=options), copy.deepcopy(whole)
+    cfg.merge_from_dict(options)
+    launch._leave_out_hooks(args, cfg)
+    whole.merge_from_dict(args.cfg_options)  # as mmdet's tool does
+    assert whole.train_cfg.max_epochs == 1
+    assert registered(whole.default_hooks) == [hook for hook in expected if hook != kind]

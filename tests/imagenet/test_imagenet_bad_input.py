@@ -131,7 +131,7 @@ def test_mmpretrain_is_not_installed(dumped, run, without_mmpretrain, tmp_path):
         load(CONFIG.stem).dump(config)
     out = run('tools/train.py', config, succeeds=False, **without_mmpretrain)
     assert out.splitlines()[-1] == (
-        f'error: {config}: it is an image classification config, and mmpretrain is not installed: '
+        f'error: {config}: it needs mmpretrain, which is not installed: '
         "pip install 'mmpretrain>=1.2,<2' torchvision"
     )
     assert 'Traceback' not in out

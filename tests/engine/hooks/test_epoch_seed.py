@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from mmengine.evaluator import BaseMetric
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
@@ -105,13 +105,19 @@ VALIDATION = dict(
         collate_fn=dict(type='default_collate'),
     ),
     val_cfg=dict(),
-    val_evaluator=Nothing(),
+    val_evaluator=Evaluator(Nothing()),
 )
 
 
-@pytest.mark.parametrize('sampler', ['InfiniteSampler', 'DefaultSampler'])
-@pytest.mark.parametrize('num_workers', [0, 2])
-@pytest.mark.parametrize('randomness', [{}, {'diff_rank_seed': True}])
+@pytest.mark.parametrize(
+    'sampler, num_workers, randomness',
+    [
+        ('InfiniteSampler', 0, {}),
+        ('InfiniteSampler', 2, {'diff_rank_seed': True}),
+        ('DefaultSampler', 0, {'diff_rank_seed': True}),
+        ('DefaultSampler', 2, {}),
+    ],
+)
 def test_resumed_iterations_draw_what_uninterrupted_ones_draw(
     sampler, num_workers, randomness, tmp_path, monkeypatch
 ):
