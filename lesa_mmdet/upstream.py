@@ -125,6 +125,7 @@ PRIVATE = (
         _AT_ONCE,
     ),
     Private('mmengine.runner.Runner._train_loop', 'engine.hooks.fit_checkpoint', _AT_ONCE),
+    Private('mmengine.runner.Runner._train_dataloader', 'engine.hooks.epoch_seed', _AT_ONCE),
     Private('mmengine.runner.Runner._val_loop', 'engine.hooks.fit_checkpoint', _AT_ONCE),
     Private('mmengine.runner.Runner._test_loop', 'engine.hooks.fit_checkpoint', _AT_ONCE),
     Private(
