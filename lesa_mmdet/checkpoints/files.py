@@ -2,7 +2,6 @@
 
 import errno
 import os
-import pickle
 import re
 from collections.abc import Mapping
 from typing import Any, BinaryIO
@@ -12,7 +11,10 @@ from mmengine.logging import print_log
 from mmengine.utils import digit_version
 
 from ..utils.errors import UserValueError
+from ..utils.paths import open_regular
+from ..utils.text import shown
 from .pickles import STAND_INS, Refused, restore
+from .scan import scan_archive, scan_legacy
 
 # What torch says of a file that is none of its own, or not all of one.
 _BROKEN = 'PytorchStreamReader|Invalid magic number|unexpected EOF|storage has wrong byte size'
@@ -42,13 +44,20 @@ def read_checkpoint(file: str | os.PathLike | BinaryIO, map_location: Any = None
             f'checkpoints are read with torch 2.6 or newer, here is {torch.__version__}: older '
             'versions let a file run code even where they read weights only (CVE-2025-32434)'
         )
-    if isinstance(file, (str, os.PathLike)):
-        name = file = os.path.expanduser(file)
-        if os.path.isdir(file):
-            raise UserValueError(f'{name} is a folder, not a checkpoint: name a file in it')
-    else:
-        name = getattr(file, 'name', 'in memory')
+    if not isinstance(file, (str, os.PathLike)):
+        return _read(file, getattr(file, 'name', 'in memory'), map_location)
+    path = os.path.expanduser(file)
+    with open_regular(path, 'checkpoint') as opened:
+        return _read(opened, path, map_location)
+
+
+def _read(file: BinaryIO, name: Any, map_location: Any) -> Any:
+    """Read an open file."""
+    start = file.tell()
     try:
+        is_archive = file.read(4) == b'PK\3\4'
+        (scan_archive if is_archive else scan_legacy)(file)
+        file.seek(start)
         # Allowed for this call alone: stand-ins, but still names of NumPy and mmengine.
         with torch.serialization.safe_globals([(value, key) for key, value in STAND_INS.items()]):
             checkpoint = torch.load(file, map_location=map_location, weights_only=True)
@@ -66,21 +75,18 @@ def read_checkpoint(file: str | os.PathLike | BinaryIO, map_location: Any = None
 
 def _explain(name: Any, error: Exception) -> str:
     """Why a file is not read, in one sentence."""
-    message = str(error)
-    asked_for = re.search(r'GLOBAL (\S+)', message) if type(error) is pickle.UnpicklingError else ()
-    if asked_for or isinstance(error, Refused):
+    if isinstance(error, Refused):
         return (
-            f'checkpoint {name} is refused, nothing of it was executed: it asks for '
-            f"{asked_for[1] if asked_for else message}, but only tensors, NumPy's numbers and "
-            "arrays of them, and mmengine's log history are allowed"
+            f'checkpoint {shown(name, 300)} is refused, nothing of it was executed: {error}; only '
+            "tensors, numbers, text, NumPy's numbers and arrays of them, mmengine's log history, "
+            'and dicts, lists and tuples of these are read'
         )
-    if isinstance(error, RuntimeError) and not re.search(_BROKEN, message):
-        reason = re.split(r'(?<=[a-z)])\. |\n', message)[0]
-        return f'checkpoint {name} cannot be read: {reason}'
-    reason = type(error).__name__ if isinstance(error, pickle.UnpicklingError) else repr(error)
+    if isinstance(error, RuntimeError) and not re.search(_BROKEN, str(error)):
+        reason = re.split(r'(?<=[a-z)])\. |\n', str(error))[0]
+        return f'checkpoint {shown(name, 300)} cannot be read: {shown(reason, 300)}'
     return (
-        f'{name} is not a checkpoint of torch.save, or it is truncated ({reason}): '
-        'download or save it again'
+        f'{shown(name, 300)} is not a checkpoint of torch.save, or it is truncated '
+        f'({type(error).__name__}: {shown(error)}): download or save it again'
     )
 
 

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from mmengine.logging import HistoryBuffer
 
+from ..utils.text import shown
+
 _NUMBERS = {'b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8', 'c8', 'c16'}
-_STATISTICS = ('current', 'max', 'mean', 'min')
+STATISTICS = ('current', 'max', 'mean', 'min')
 
 
 class Refused(ValueError):
-    """A checkpoint asks for what is not allowed."""
+    """A checkpoint asks for what is not allowed: 'it ...', what it does, for people."""
 
 
 class DType:
@@ -25,13 +27,17 @@ class DType:
 
     def __init__(self, code: str, *flags: bool) -> None:
         if type(code) is not str or code not in _NUMBERS:
-            raise Refused(f'NumPy data of type {_shown(code)}, which is no plain number')
+            raise Refused(
+                f'it asks for NumPy data of type {shown(code)!r}, which is no plain number'
+            )
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: tuple) -> None:
         _, order, *structure = state
-        if order not in ('<', '>', '|') or list(map(_shown, structure)) != _NO_STRUCTURE:
-            raise Refused(f'NumPy data of type {self.dtype} that is more than a plain number')
+        if order not in ('<', '>', '|') or structure != [None, None, None, -1, -1, 0]:
+            raise Refused(
+                f'it asks for NumPy data of type {self.dtype} that is more than a plain number'
+            )
         self.dtype = self.dtype.newbyteorder(order)
 
     def restore(self) -> np.dtype:
@@ -45,12 +51,14 @@ class Array:
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, fortran, data = state
         if type(dtype) is not DType or type(data) is not bytes:
-            raise Refused(f'a NumPy array of {_shown(dtype)} in {_shown(data)}')
+            raise Refused(f'it asks for a NumPy array of {shown(dtype)} in {shown(data)}')
         if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
-            raise Refused(f'a NumPy array of shape {_shown(shape)}')
+            raise Refused(f'it asks for a NumPy array of shape {shown(shape)}')
         dtype = dtype.restore()
         if math.prod(shape) * dtype.itemsize != len(data):
-            raise Refused(f'a NumPy array of shape {shape} and {dtype} in {len(data)} bytes')
+            raise Refused(
+                f'it asks for a NumPy array of shape {shape} and {dtype} in {len(data)} bytes'
+            )
         order = 'F' if fortran is True else 'C'
         self.array = np.frombuffer(data, dtype).reshape(shape, order=order).copy(order)
 
@@ -69,9 +77,9 @@ class History:
     def restore(self) -> HistoryBuffer:
         """mmengine's log history, with its own statistics and not those of the file."""
         if type(self.values) is not Array or type(self.counts) is not Array:
-            raise Refused('a log history without arrays')
+            raise Refused('it asks for a log history without arrays')
         if type(self.max_length) is not int:
-            raise Refused(f'a log history of {_shown(self.max_length)} entries')
+            raise Refused(f'it asks for a log history of {shown(self.max_length)} entries')
         history = HistoryBuffer(max_length=self.max_length)
         history._log_history, history._count_history = self.values.array, self.counts.array
         return history
@@ -80,7 +88,7 @@ class History:
 def begin_array(kind: Any, *_: Any) -> Array:
     """Stands for the function of NumPy that an array's pickle begins with."""
     if kind is not Array:
-        raise Refused(f'a NumPy array of {_shown(kind)}')
+        raise Refused(f'it asks for a NumPy array of {shown(kind)}')
     return Array()
 
 
@@ -91,17 +99,15 @@ def number(dtype: Any, data: Any) -> np.generic:
     return array.array[()]
 
 
-def statistic(owner: Any, name: Any) -> str:
-    """Stands for ``getattr``: one of ``HistoryBuffer``'s statistics by its name, nothing else."""
-    if owner is not History or type(name) is not str or name not in _STATISTICS:
-        raise Refused(f'getattr({_shown(owner)}, {_shown(name)})')
+def statistic(_: type, name: str) -> str:
+    """Stands for ``getattr`` of ``HistoryBuffer`` and one of its statistics, nothing else."""
     return name
 
 
 def no_bytes(*args: Any) -> bytes:
     """Stands for ``bytes``, which is how the data of an empty array are pickled."""
     if args:
-        raise Refused('bytes of something else')
+        raise Refused('it asks for bytes of something else')
     return b''
 
 
@@ -145,38 +151,13 @@ def _restore(node: Any, done: dict[int, tuple]) -> Any:
         try:
             restored = node.restore()
         except AttributeError as error:
-            raise Refused(f'{_shown(node)} of which nothing follows') from error
+            raise Refused(f'it asks for {shown(node)} of which nothing follows') from error
     elif isinstance(node, dict):
-        _refuse_among(node)
         for key, value in node.items():
             node[key] = _restore(value, done)
     elif isinstance(node, list):
         node[:] = [_restore(value, done) for value in node]
     elif type(node) is tuple:
         restored = tuple(_restore(value, done) for value in node)
-    elif isinstance(node, (set, frozenset)):
-        _refuse_among(node)
-    elif any(node is stand_in for stand_in in STAND_INS.values()):
-        raise Refused(f'{_shown(node)} itself')
     done[id(node)] = node, restored
     return restored
-
-
-def _refuse_among(names: Any) -> None:
-    """Refuse stand-ins among the keys of a dict or the elements of a set."""
-    for name in names:
-        if isinstance(name, _KINDS):
-            raise Refused(f'{_shown(name)} as a key')
-
-
-def _shown(value: Any) -> str:
-    """Name what a file asks for. Runs nothing of it, and stays short."""
-    if value is None or type(value) in (bool, int, float, str):
-        return repr(value)[:40]
-    for name, stand_in in STAND_INS.items():
-        if value is stand_in or type(value) is stand_in:
-            return name
-    return f'a {type(value).__name__}'
-
-
-_NO_STRUCTURE = ['None', 'None', 'None', '-1', '-1', '0']

@@ -1,8 +1,10 @@
 """Whether files and folders are there, and whether results can be written."""
 
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import UserFileNotFoundError, UserPermissionError, UserValueError
 
@@ -39,11 +41,51 @@ def check_exists(
             hint = f'~ stands for no folder there: write {found.expanduser()}'
         where = '' if found.is_absolute() else f' in {Path.cwd()}'
         raise UserFileNotFoundError(f'{what}: {path} does not exist{where}; {hint}')
-    if found.is_dir() != is_folder:
-        kinds = ('a file', 'a folder')
-        raise UserValueError(
-            f'{what}: {path} is {kinds[not is_folder]}, but has to be {kinds[is_folder]}'
-        )
+    kind = 'a folder' if is_folder else 'a file'
+    if kind_of(found) != kind:
+        raise UserValueError(f'{what}: {path} is {kind_of(found)}, but has to be {kind}')
+
+
+def kind_of(path: str | os.PathLike) -> str:
+    """What a path is: 'a file', 'a folder', 'a named pipe', 'a socket' or 'a device'.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+    """
+    mode = os.stat(path).st_mode
+    kinds = {
+        'a file': stat.S_ISREG,
+        'a folder': stat.S_ISDIR,
+        'a named pipe': stat.S_ISFIFO,
+        'a socket': stat.S_ISSOCK,
+    }
+    return next((kind for kind, matches in kinds.items() if matches(mode)), 'a device')
+
+
+def open_regular(path: str | os.PathLike, what: str) -> BinaryIO:
+    """Open a file to read its bytes, and nothing but a file: a pipe or a device may never end.
+
+    Args:
+        path (str or os.PathLike): Its path.
+        what (str): What to call it in errors.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+        ValueError: If it is a folder, a pipe, a socket or a device.
+    """
+    require_regular(path, what)
+    return open(path, 'rb')
+
+
+def require_regular(path: str | os.PathLike, what: str) -> None:
+    """Refuse to read what is no file, for those who open it themselves; see :func:`open_regular`.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+        ValueError: If it is a folder, a pipe, a socket or a device.
+    """
+    if kind_of(path) != 'a file':
+        raise UserValueError(f'{what} {path} is {kind_of(path)}, but has to be a file')
 
 
 def check_output(

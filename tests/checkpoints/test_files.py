@@ -10,7 +10,6 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import CheckpointLoader
 
 from lesa_mmdet.checkpoints.files import read_checkpoint
-from lesa_mmdet.checkpoints.pickles import History, Refused, statistic
 
 from helpers import pickles
 
@@ -80,9 +79,9 @@ def test_numbers_and_arrays_of_numbers_are_loaded(value, tmp_path):
         (Calls(getattr, HistoryBuffer, 'register_statistics'), 'getattr'),
         (Calls(getattr, np.ndarray, 'tofile'), r"getattr\(numpy.ndarray, 'tofile'\)"),
         (np.array(['a']), "NumPy data of type 'U1'"),
-        (np.array([object()]), "NumPy data of type 'O8'"),
+        (np.array([object()]), 'object'),
         (np.zeros(2, [('a', 'f4')]), "NumPy data of type 'V4'"),
-        (np.ndarray, 'numpy.ndarray itself'),
+        (np.ndarray, 'numpy.ndarray'),
         (slice(2), 'slice'),
     ],
 )
@@ -118,18 +117,14 @@ def test_refused_in_a_fresh_process(tmp_path):
     assert not marker.exists()
 
 
-def test_getattr_gives_nothing():
-    assert statistic(History, 'mean') == 'mean'
-    for owner, name in ((History, '__class__'), (dict, 'mean'), (os, 'system'), (History, ['max'])):
-        with pytest.raises(Refused, match='getattr'):
-            statistic(owner, name)
-
-
 def test_a_log_history_brings_no_statistics(tmp_path):
     """mmengine's own keep what they are for the whole process."""
     before = dict(HistoryBuffer._statistics_methods)
     parts = (pickles.array(pickles.dtype()) for _ in range(2))
     node = pickles.history(*parts, statistics_methods={'mean': pickles.Global('torch.Tensor')})
+    with pytest.raises(ValueError, match='it asks for torch.Tensor'):
+        read_checkpoint(pickles.write(tmp_path / 'file.pth', [node]))
+    node.state['statistics_methods'] = {'mean': 'min'}
     read_checkpoint(pickles.write(tmp_path / 'file.pth', [node]))
     assert HistoryBuffer._statistics_methods == before
 
@@ -176,7 +171,7 @@ def test_no_file(tmp_path):
 
 
 def test_folder(tmp_path):
-    with pytest.raises(ValueError, match='is a folder, not a checkpoint'):
+    with pytest.raises(ValueError, match='is a folder, but has to be a file'):
         CheckpointLoader.load_checkpoint(str(tmp_path))
 
 
@@ -184,6 +179,7 @@ def test_errors_of_the_system_stay_as_they_are(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise PermissionError(13, 'Permission denied', 'file.pth')
 
+    save({}, tmp_path / 'file.pth')
     monkeypatch.setattr(torch, 'load', fail)
     with pytest.raises(PermissionError, match='Permission denied'):
         read_checkpoint(tmp_path / 'file.pth')
