@@ -62,7 +62,7 @@ def _read(file: BinaryIO, name: Any, map_location: Any) -> Any:
         with torch.serialization.safe_globals([(value, key) for key, value in STAND_INS.items()]):
             checkpoint = torch.load(file, map_location=map_location, weights_only=True)
         checkpoint = restore(checkpoint)
-    except torch.cuda.OutOfMemoryError:
+    except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a seek beyond it

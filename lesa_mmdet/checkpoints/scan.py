@@ -274,7 +274,10 @@ class _Scan:
             raise Refused(f'it calls {_name(function)} with {_name(arguments)}')
         name = function.parts
         if name in _CALLS:
-            result = _CALLS[name](self, *arguments.parts)
+            try:
+                result = _CALLS[name](self, *arguments.parts)
+            except TypeError as error:
+                raise Refused(f'it calls {name} with other arguments than torch.save') from error
         elif name in STAND_INS:
             result = Node(name, arguments.parts, arguments.depth, arguments.entries)
             self._spend(*arguments.parts)
@@ -418,6 +421,10 @@ class _Scan:
             raise Refused(f'it asks for getattr({_name(owner)}, {_name(name)!r})')
         return name
 
+    def nothing(self) -> Node:
+        """The bytes of an empty array, and no others."""
+        return Node('bytes', '')
+
     def encode(self, text: Any, encoding: Any) -> Node:
         """Bytes, which protocol 2 of pickle writes as text."""
         if not isinstance(text, str) or encoding != 'latin1':
@@ -446,6 +453,7 @@ _DICTS = 'dict', 'collections.OrderedDict', 'collections.Counter'
 _HISTORY = 'mmengine.logging.history_buffer.HistoryBuffer'
 _CALLS: dict[str, Callable[..., Any]] = {
     '_codecs.encode': _Scan.encode,
+    'builtins.bytes': _Scan.nothing,
     'builtins.complex': _Scan.complex,
     'builtins.getattr': _Scan.getattr,
     'builtins.set': _Scan.set,

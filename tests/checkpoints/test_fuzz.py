@@ -1,19 +1,23 @@
-"""Files that attack who reads them are refused or harmless, and never end the process."""
+"""Files that attack who reads them are refused or harmless, and never end the process.
+
+Each is read under limits of memory and time: tests/helpers/read_in_children.py.
+"""
 
 import json
 import random
 import subprocess
 import sys
+import zipfile
 from collections import Counter
 
 from helpers import pickles
 from helpers.paths import ROOT
 
-GENERATED, MUTATED = 1200, 600
+GENERATED, MUTATED, LEGACY, ARCHIVES = 3200, 1000, 500, 300
 
 
 def write_files(folder):
-    """Known attacks, random trees, and a whole checkpoint with a few bytes changed."""
+    """Known attacks, random trees, and whole files with a few bytes changed."""
     source = random.Random(0)
     attacks = pickles.Attacks(source)
     known = [pickles.OBJECTS_FROM_BYTES, *pickles.DANGEROUS]
@@ -34,6 +38,54 @@ def write_files(folder):
         if index % 3 == 0:
             path.write_bytes(pickles.mutate(path.read_bytes(), source))
 
+    def tensor(*args, **kwargs):  # as before there were archives
+        call = pickles.tensor(*args, **kwargs)
+        call.args[0].pid = (*call.args[0].pid, source.choice([None, None, None, ('1', 0, 4)]))
+        return call
+
+    old = {'state_dict': {'weight': tensor(), 'bias': tensor(4)}}
+    old['state_dict']['weight'].args[0].pid = (*pickles.pid().pid, None)
+    old['state_dict']['bias'].args[0].pid = (*pickles.pid().pid, None)
+    pickles.write_legacy(folder / 'whole-legacy.pth', old)
+    legacy = (folder / 'whole-legacy.pth').read_bytes()
+    for index in range(LEGACY):
+        path = folder / f'{index:05}-legacy.pth'
+        if index % 2:
+            path.write_bytes(pickles.mutate(legacy, source))
+            continue
+        count = source.choice([16, 16, 4, 1 << 20, 1 << 40, -1])
+        pickles.write_legacy(
+            path,
+            source.choice([old, attacks.node(), tensor(**attacks.storage())]),
+            source.choice([('0',), ('0', '0'), (), ('1',), (7,), (b'0',)]),
+            source.choice([((count, bytes(64)),), (), ((count, b''),)]),
+        )
+
+    for index in range(ARCHIVES):
+        zeros = source.choice([64, 1 << 20, 1 << 24])
+        more = source.choice(
+            [
+                (),
+                [('archive/data.pkl', good)],
+                [('ARCHIVE/DATA.PKL', b'\x80\x02N.')],
+                [('archive/constants.pkl', good)],
+                [('archive/data/0', b'')],
+                [('archive/.storage_alignment', source.choice(['0', '-1', '9' * 5000, 'x']))],
+                [('archive/byteorder', 'x' * 99)],
+                [(f'archive/{"../" * 9}executed', b'a')],
+                [(f'archive/data/{i}', b'') for i in range(2000)],
+            ]
+        )
+        count = source.choice([16, zeros // 4, zeros])
+        node = {'state_dict': {'weight': pickles.tensor(0, (count,), (1,), count=count)}}
+        path = folder / f'{index:05}-archive.pth'
+        compression = source.choice([zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_LZMA])
+        pickles.write(path, node, bytes(zeros), compression=compression, more=more)
+        if index % 3 == 0:
+            content = path.read_bytes()
+            if len(content) < 1 << 16:
+                path.write_bytes(pickles.mutate(content, source))
+
 
 def test_refused_or_harmless(tmp_path):
     files, here = tmp_path / 'files', tmp_path / 'here'
@@ -52,5 +104,6 @@ def test_refused_or_harmless(tmp_path):
     harmless = {'refused', 'unreadable', 'read', 'read, useless'}
     assert {name: outcome for name, outcome in outcomes.items() if outcome not in harmless} == {}
     assert outcomes.pop('whole.pth') == 'read'
-    assert len(outcomes) >= 1000 + MUTATED
+    assert outcomes.pop('whole-legacy.pth') == 'read'
+    assert len(outcomes) >= 5000
     assert list(here.iterdir()) == []  # nothing was executed

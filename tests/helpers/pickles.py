@@ -1,6 +1,7 @@
 """Pickles of any content, put together by hand, and random ones that attack who reads them."""
 
 import struct
+import warnings
 import zipfile
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,8 +36,28 @@ class Storage:
     pid: Any
 
 
+@dataclass(eq=False)
+class Items:
+    """A dict, or what a call makes, with any keys: pairs."""
+
+    pairs: Any
+    of: Any = None
+
+
+@dataclass(eq=False)
+class Raw:
+    """Opcodes."""
+
+    opcodes: bytes
+
+
 def assemble(node: Any) -> bytes:
     """Opcodes of protocol 2 for a tree of plain data and the classes above."""
+    if isinstance(node, Raw):
+        return node.opcodes
+    if isinstance(node, Items):
+        made = b'}' if node.of is None else assemble(node.of)
+        return made + b'(' + b''.join(assemble(part) for pair in node.pairs for part in pair) + b'u'
     if isinstance(node, Global):
         return 'c{}\n{}\n'.format(*node.name.rsplit('.', 1)).encode()
     if isinstance(node, Storage):
@@ -52,6 +73,8 @@ def assemble(node: Any) -> bytes:
         return {None: b'N', True: b'\x88', False: b'\x89'}[node]
     if isinstance(node, int):
         data = node.to_bytes(node.bit_length() // 8 + 1, 'little', signed=True)
+        if len(data) > 255:
+            return b'\x8b' + struct.pack('<I', len(data)) + data
         return b'\x8a' + bytes([len(data)]) + data
     if isinstance(node, float):
         return b'G' + struct.pack('>d', node)
@@ -62,15 +85,56 @@ def assemble(node: Any) -> bytes:
     return b'](' + parts + b'e' if isinstance(node, list) else b'(' + parts + b't'
 
 
-def write(path, node: Any, storage: bytes = bytes(64), pickled: bytes | None = None) -> str:
-    """Write a file as torch.save does, with a pickle of a tree or of these bytes."""
+def write(
+    path,
+    node: Any,
+    storage: bytes = bytes(64),
+    pickled: bytes | None = None,
+    compression: int = zipfile.ZIP_STORED,
+    more: Any = (),
+) -> str:
+    """Write a file as torch.save does: a pickle of a tree, or of these bytes, and more files."""
     pickled = b'\x80\x02' + assemble(node) + b'.' if pickled is None else pickled
-    with zipfile.ZipFile(path, 'w') as archive:
+    with warnings.catch_warnings(), zipfile.ZipFile(path, 'w', compression) as archive:
+        warnings.simplefilter('ignore')  # that two files have the same name
         archive.writestr('archive/data.pkl', pickled)
         archive.writestr('archive/byteorder', 'little')
         archive.writestr('archive/data/0', storage)
         archive.writestr('archive/version', '3\n')
+        for name, content in more:
+            archive.writestr(name, content)
     return str(path)
+
+
+def write_legacy(path, node: Any, keys: Any = ('0',), storages: Any = ((16, bytes(64)),)) -> str:
+    """Write a file as torch.save did before it was an archive."""
+    system = {'protocol_version': 1001, 'little_endian': True, 'type_sizes': {'int': 4}}
+    nodes = 0x1950A86A20F9469CFC6C, 1001, system, node, list(keys)
+    with open(path, 'wb') as file:
+        for part in nodes:
+            file.write(b'\x80\x02' + assemble(part) + b'.')
+        for count, content in storages:
+            file.write(struct.pack('<q', count) + content)
+    return str(path)
+
+
+def graph(levels: int, kind: str = 'tuple') -> Raw:
+    """Containers that have the next one twice: small in a file, and exponential for who walks."""
+    if kind == 'tuple':
+        steps = (struct.pack('<BIBIB', 114, i, 106, i, 0x86) for i in range(levels))
+        return Raw(b')' + b''.join(steps))
+    begin, end = {'list': (b'](', b'e'), 'dict': (b'}(', b'u')}[kind]
+    keys = (assemble('a'), assemble('b')) if kind == 'dict' else (b'', b'')
+    inner = b'N'
+    for i in range(levels):
+        twice = struct.pack('<BI', 114, i), struct.pack('<BI', 106, i)
+        inner = begin + keys[0] + inner + twice[0] + keys[1] + twice[1] + end
+    return Raw(inner)
+
+
+def repeated(node: Any, call: Any, times: int) -> Raw:
+    """A list of calls with the same argument, which the file has once."""
+    return Raw(b'](' + assemble(node) + b'q\0' + (assemble(call) + b'h\0\x85R') * times + b'e')
 
 
 def dtype(code: Any = 'f8', state: Any = (3, '<', None, None, None, -1, -1, 0)) -> Call:
@@ -175,6 +239,12 @@ class Attacks:
             self.any_call,
             self.dangerous,
             self.container,
+            self.graph,
+            self.codecs,
+            self.key,
+            self.stride,
+            self.named,
+            self.copies,
         ]
 
     def node(self) -> Any:
@@ -412,6 +482,108 @@ class Attacks:
             deep = self.pick([deep], (deep,), {'a': deep})
         return self.pick(
             deep, Call(Global('builtins.set'), ([inner],)), Call(Global('torch.Size'), ([inner],))
+        )
+
+    def graph(self) -> Any:
+        """A graph where something is hashed, compared, walked over, or called with it."""
+        found = graph(self.pick(3, 30, 200, 3000), self.pick('tuple', 'tuple', 'list', 'dict'))
+        hooks = Call(Global('collections.OrderedDict'), ())
+        return self.pick(
+            found,
+            Items([(found, 1)]),
+            Items([(found, 1)], of=hooks),
+            Call(Global('builtins.set'), ([found],)),
+            Call(Global('builtins.set'), (found,)),
+            Call(Global('collections.OrderedDict'), ([[found, 1]],)),
+            Call(Global('collections.Counter'), (found,)),
+            Call(Global('torch.Size'), (found,)),
+            Call(hooks.function, (), {'_metadata': found}),
+            {'meta': {'dataset_meta': {'classes': found}, 'epoch': found}},
+            tensor(0, found, found),
+            tensor(key=found),
+            Storage(found),
+            Raw(b']q\0h\0a'),  # a list in itself
+            Raw(b'}q\0' + assemble('a') + b'h\0s'),
+            Raw(b']q\0(h\0h\0\x86e'),
+        )
+
+    def codecs(self) -> Any:
+        """Bytes that become more and more."""
+        encode = Global('_codecs.encode')
+        text = 'é' * self.random.choice([1, 100, 10_000])
+        names = 'latin1', 'utf-16', 'utf-32', 'idna', 'punycode', 'hex', 'unicode_escape', 'x', 7
+        node = text
+        for _ in range(self.random.randrange(1, 30)):
+            node = Call(encode, (node, self.random.choice(names)))
+        return self.pick(
+            node,
+            Call(encode, (text, 'latin1', self.pick('ignore', 'xmlcharrefreplace'))),
+            repeated((text, 'latin1'), encode, self.random.randrange(20_000)),
+            Call(Global('builtins.bytearray'), (self.integer(),)),
+            Call(Global('builtins.bytes'), (self.integer(),)),
+            Call(Global('builtins.bytearray'), (b'a' * 99,)),
+        )
+
+    def key(self) -> Any:
+        """Keys and elements that are no text or number."""
+        key = self.pick(
+            *(None, b'a', (), (1, 2), [], {}, 'a' * 99_999, '\x1b[2J', '\ud7ff', 1 << 64),
+            *(self.junk, self.tensor, self.dtype, self.storage_alone, float('nan')),
+        )
+        pairs = [(key, self.pick(tensor(), self.junk))]
+        return self.pick(
+            Items(pairs),
+            {'state_dict': Items(pairs)},
+            Items(pairs, of=Call(Global('collections.OrderedDict'), ())),
+            Call(Global('collections.OrderedDict'), ([list(pairs[0])],)),
+            Call(Global('builtins.set'), ([key],)),
+            Call(Global('collections.Counter'), (Items(pairs),)),
+        )
+
+    def storage_alone(self) -> Any:
+        return pid(**self.storage())
+
+    def stride(self) -> Any:
+        """Tensors that are larger than their storages."""
+        sizes = (1, 2, 16, 1 << 20, 1 << 31, 1 << 40, self.integer)
+        size = tuple(self.pick(*sizes) for _ in range(self.random.randrange(1, 30)))
+        strides = tuple(self.pick(0, 0, 1, 1 << 40, self.integer) for _ in size)
+        one = tensor(self.pick(0, 15, 16, self.integer), size, strides)
+        parameter = Global('torch._utils._rebuild_parameter')
+        hooks = Call(Global('collections.OrderedDict'), ())
+        hook = Items([('a', Global('torch.Tensor'))], of=hooks)
+        return self.pick(
+            one,
+            {'state_dict': {'weight': one}},
+            Call(parameter, (one, True, hooks)),
+            Call(parameter, (tensor(), True, hook)),
+            Call(one.function, (*one.args[:5], hook)),
+            Call(one.function, (*one.args[:5], hooks, {'conj': True})),
+            Call(parameter, (tensor(), True, hooks), {'get': 1}),
+        )
+
+    def named(self) -> Any:
+        """Names that are long, or move the cursor of a terminal."""
+        names = 'a' * 50_000, '\x1b[2J', 'torch.' * 9000, 'a b', 'os\x1b', 'torch.os.system', 'a\rb'
+        name = f'{self.pick(*names)}.{self.pick("b", "OrderedDict", *names)}'
+        return self.pick(Global(name), Call(Global(name), ()), {self.pick(*names): Global(name)})
+
+    def copies(self) -> Any:
+        """The same again and again, which the file has once."""
+        many = [1] * self.random.randrange(1, 2000)
+        times = self.random.randrange(5000)
+        call = self.pick('builtins.set', 'collections.OrderedDict', 'torch.Size', 'numpy.ndarray')
+        begin = Call(Global('numpy._core.multiarray._reconstruct'), (Global('numpy.ndarray'), ()))
+        state = (1, (4000,), dtype('u1'), False, b'A' * 4000)
+        arrays = b'](' + assemble(state) + b'q\0' + (assemble(begin) + b'h\0b') * times + b'e'
+        return self.pick(
+            repeated(self.pick(many, tuple(many)), Global(call), times),
+            repeated([[str(i), i] for i in many], Global('collections.OrderedDict'), times),
+            Raw(arrays),
+            {'state_dict': {str(i): tensor() for i in range(times // 10)}},
+            Raw(b']' * self.random.randrange(200_000)),
+            Raw(b'(' * self.random.randrange(200_000) + b't' * 100),
+            Raw(b'](' + b'N' * self.random.randrange(200_000) + b'e'),
         )
 
 
