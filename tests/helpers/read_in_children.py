@@ -53,7 +53,10 @@ def read_under_limit(path: str, spare: int) -> None:
 
 def limit_memory(spare: int) -> None:
     """Allow this process some bytes more than it has."""
-    used = int(Path('/proc/self/statm').read_text(encoding='utf-8').split()[0]) * resource.getpagesize()
+    used = (
+        int(Path('/proc/self/statm').read_text(encoding='utf-8').split()[0])
+        * resource.getpagesize()
+    )
     resource.setrlimit(resource.RLIMIT_AS, (used + spare,) * 2)
 
 
