@@ -15,7 +15,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader, save_checkpoint
 
 from lesa_mmdet.checkpoints import adapt_state_dict, convert_official
-from lesa_mmdet.checkpoints.fit import weights_of
+from lesa_mmdet.checkpoints.fit import require_finite, weights_of
 from lesa_mmdet.upstream import MODELS
 from lesa_mmdet.utils.command import command
 from lesa_mmdet.utils.configs import load_config
@@ -40,7 +40,7 @@ def main() -> None:
     check_output(args.target, 'the file to write,', ('.pth', '.pt'))
     checkpoint = CheckpointLoader.load_checkpoint(args.source, map_location='cpu')
     state_dict = weights_of(checkpoint)
-    if not state_dict or not all(isinstance(value, torch.Tensor) for value in state_dict.values()):
+    if not any(isinstance(value, torch.Tensor) for value in state_dict.values()):
         raise UserValueError(f'{args.source} has no weights, only {shown(list(checkpoint))}')
     converted = convert_official(state_dict)
     renamed = len(set(converted) - set(state_dict))
@@ -49,6 +49,7 @@ def main() -> None:
         cfg = load_config(args.config)
         make_operators(converted, cfg.model.get('backbone', cfg.model))
         meta = {**meta, 'cfg': cfg.dump()}
+    require_finite(converted)
     save_checkpoint({'meta': meta, 'state_dict': converted}, args.target)
     print(f'{args.target}: {len(converted)} tensors, {renamed} of them renamed')
 

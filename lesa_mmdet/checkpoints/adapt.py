@@ -84,6 +84,7 @@ def adapt_state_dict(
             f'the checkpoint does not fit {type(backbone).__name__}'
             f'{_explain(operator, _operator_of(own), keys, own, backbone)}, keys: {problems}'
         )
+    require_finite(given, own)
     state_dict.update({prefix + key: value for key, value in given.items()})
 
 
@@ -220,6 +221,41 @@ def _compare(given: Mapping[str, Any], own: Mapping[str, Tensor]) -> str:
         ],
     }
     return describe(problems)
+
+
+def require_finite(weights: Mapping[str, Any], own: Mapping[str, Tensor] | None = None) -> None:
+    """Refuse the weights of a training that went wrong.
+
+    Args:
+        weights (Mapping[str, Any]): A state dict.
+        own (Mapping[str, Tensor], optional): That of the model they go into: a large number of
+            float64 may be infinite in its dtype.
+
+    Raises:
+        ValueError: If some are infinite or not a number, or complex.
+    """
+    infinite, complex_ = [], []
+    for key, value in weights.items():
+        if not isinstance(value, Tensor) or value.is_meta:
+            continue
+        if value.is_complex():
+            complex_.append(key)
+        elif value.is_floating_point():
+            target = (own or {}).get(key, value)
+            if target.is_floating_point():
+                value = value.to(target.dtype)
+            if not value.isfinite().all():
+                infinite.append(key)
+    if complex_:
+        raise UserValueError(
+            f'the weights are complex numbers: {describe({"tensors": complex_})}, of which a model '
+            'would take the real part alone'
+        )
+    if infinite:
+        raise UserValueError(
+            f'the weights are not finite (NaN or infinity): {describe({"tensors": infinite})}; '
+            'their training went wrong, most often by too high a learning rate'
+        )
 
 
 def describe(problems: Mapping[str, Collection[str]]) -> str:

@@ -10,7 +10,7 @@ from mmengine.runner import load_state_dict
 from torch import nn
 
 from ..utils.errors import UserValueError
-from .adapt import describe, log
+from .adapt import describe, log, require_finite
 
 _BACKBONE = 'backbone.'  # which looks at its part itself, see adapt_state_dict
 
@@ -57,7 +57,6 @@ def strict_loading(
     model, weights = unwrap(model), _without_wrapper(weights_of(checkpoint))
     if hasattr(model, 'adapt_checkpoint'):
         model.adapt_checkpoint(weights)
-    require_finite(weights)
 
     made = (name for name, part in model.named_modules() if hasattr(part, 'from_convolution'))
     if exact and (name := next((name for name in made if f'{name}.weight' in weights), None)):
@@ -101,6 +100,7 @@ def strict_loading(
 
     head_hint = '; heads of another number of classes start fresh in a training with load_from only'
     refuse(head_hint if heads else '')
+    require_finite(weights, own)
     handles = (
         model.register_load_state_dict_pre_hook(leave_out),
         model.register_load_state_dict_post_hook(compare),
@@ -112,37 +112,23 @@ def strict_loading(
             handle.remove()
 
 
-def require_finite(weights: Mapping[str, Any]) -> None:
-    """Refuse the weights of a training that went wrong.
-
-    Raises:
-        ValueError: If some are infinite or not a number.
-    """
-    wrong = [
-        key
-        for key, value in weights.items()
-        if isinstance(value, torch.Tensor)
-        and value.is_floating_point()
-        and not value.isfinite().all()
-    ]
-    if wrong:
-        raise UserValueError(
-            f'the weights are not finite (NaN or infinity): {describe({"tensors": wrong})}; their '
-            'training went wrong, most often by too high a learning rate'
-        )
-
-
 def weights_of(checkpoint: Any) -> Mapping[str, Any]:
     """The state dict of a checkpoint.
 
     Raises:
-        ValueError: If it has none.
+        ValueError: If it has none, or one of other things than tensors with names.
     """
     weights = checkpoint
     if isinstance(checkpoint, Mapping):
         weights = checkpoint.get('state_dict', checkpoint)
     if not isinstance(weights, Mapping):
         raise UserValueError(f'the checkpoint has no state dict, only a {type(weights).__name__}')
+    others = [key for key, value in weights.items() if not isinstance(value, torch.Tensor)]
+    wrong = {'keys are no text': [key for key in weights if not isinstance(key, str)]}
+    if len(others) < len(weights):  # else it is no state dict, and the model says what it lacks
+        wrong['values are no tensors'] = others
+    if problems := describe(wrong):
+        raise UserValueError(f'the state dict of the checkpoint is broken: {problems}')
     return weights
 
 

@@ -140,6 +140,54 @@ def test_weights_that_are_not_finite_are_refused(value, build):
         load_strict(build(), checkpoint)
 
 
+@pytest.mark.parametrize(
+    'weight, reason',
+    [
+        (torch.tensor([1e300], dtype=torch.float64), 'not finite'),
+        (torch.tensor([-1e39], dtype=torch.float64), 'not finite'),
+        (torch.tensor([torch.nan], dtype=torch.float16), 'not finite'),
+        (torch.tensor([1 + 1j]), 'are complex numbers'),
+        (torch.tensor([1j], dtype=torch.complex128), 'are complex numbers'),
+    ],
+)
+@pytest.mark.parametrize(
+    'key', ['rpn_head.rpn_conv.bias', 'backbone.bn1.weight', 'module.backbone.bn1.weight']
+)
+def test_weights_that_would_not_be_finite_in_the_model_are_refused(key, weight, reason, build):
+    checkpoint = checkpoint_of(build())
+    shape = checkpoint['state_dict'].pop(key.removeprefix('module.')).shape
+    checkpoint['state_dict'][key] = weight.expand(shape).clone()
+    with pytest.raises(ValueError, match=f'{reason}.*1 tensors .*{key.split(".", 1)[1]}'):
+        load_strict(build(), checkpoint)
+
+
+def test_a_backbone_alone_is_finite_too(build):
+    backbone = build().backbone
+    state = {**backbone.state_dict(), 'bn1.weight': torch.full((8,), 1e300, dtype=torch.float64)}
+    for strict in (True, False):
+        with pytest.raises(ValueError, match=r'not finite.*1 tensors \(bn1.weight\)'):
+            backbone.load_state_dict(state, strict)
+
+
+@pytest.mark.parametrize(
+    'state, reason',
+    [
+        ({1: torch.zeros(1)}, r'1 keys are no text \(1\)'),
+        ({'a': torch.zeros(1), 'b': 1.0}, r'1 values are no tensors \(b\)'),
+        ({'a': torch.zeros(1), 'b\x1b[2J': {}}, r'1 values are no tensors \(b\\x1b\[2J\)'),
+        ({'a' * 10**7: torch.zeros(1)}, r'nothing of this model, but 1 keys \(a+\.\.\. \(10,000'),
+        ([torch.zeros(1)], 'no state dict, only a list'),
+        ('text', 'no state dict, only a str'),
+        (None, 'no state dict, only a NoneType'),
+        (7, 'no state dict, only a int'),
+    ],
+)
+def test_another_kind_of_state_dict_is_refused(state, reason, build):
+    with pytest.raises(ValueError, match=reason) as error:
+        load_strict(build(), {'state_dict': state})
+    assert len(str(error.value)) < 1000
+
+
 def test_a_backbone_alone_and_something_else_are_named(build):
     backbone = {'state_dict': build().backbone.state_dict()}
     with pytest.raises(ValueError, match='it is one of a backbone alone: .*init_cfg'):
