@@ -162,7 +162,9 @@ def name_operator(backbone: dict) -> str:
         return 'windows' if 'Swin' in backbone.type else 'convolution'
     static = 'static ' if operator.get('fusion') == 'static' else ''
     position = operator.get('position')
-    return static + OPERATORS[operator['type']] + (f', {position}' if position else '')
+    kind = operator['type']
+    name = OPERATORS.get(kind, kind) if isinstance(kind, str) else kind.__name__
+    return static + name + (f', {position}' if position else '')
 
 
 def read_results(entry: dict, dataset: str) -> list[float]:

@@ -1,6 +1,7 @@
 """Parameters and FLOPs of detectors and classifiers, on the meta device: nothing is computed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,14 +11,8 @@ from mmengine.analysis import parameter_count
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..upstream import MODELS
-
-DEFAULT_OPERATORS = {
-    'LESA_ResNet': dict(type='LESA'),
-    'LESA_WRN': dict(type='LESA'),
-    'ELSA_Swin': dict(type='ELSA'),
-}
-POSITION_TABLES = ('context.height', 'context.width', 'context.relative')
+from ..models.layers import Operator
+from ..upstream import MODELS, SwinTransformer
 
 
 def count_detector(model: dict, image_size: tuple[int, int]) -> dict[str, int]:
@@ -90,10 +85,11 @@ def count_classifier(model: dict, image_size: tuple[int, int] | None = None) -> 
         fc = nn.Linear(head.in_channels, head.num_classes)
         fc(backbone(torch.empty(1, 3, *image_size))[-1].mean((2, 3)))
     parameters = parameter_count(nn.ModuleList((backbone, fc)))
-    tables = [name for name, _ in backbone.named_parameters() if name.endswith(POSITION_TABLES)]
+    layers = [module for module in backbone.modules() if isinstance(module, Operator)]
+    tables = [table for operator in layers for table in operator.position_tables]
     return dict(
         parameters=parameters[''],
-        table_parameters=sum(backbone.get_parameter(name).numel() for name in tables),
+        table_parameters=sum(table.numel() for table in tables),
         flops=counter.get_total_flops() // 2,
     )
 
@@ -102,20 +98,25 @@ def choose_countable(backbone: dict) -> None:
     """Have a backbone's config built of what :func:`flop_counter` can count, in place."""
     if backbone.get('dcn'):
         backbone.dcn.type = ShapeOnlyDCN
-    operator = operator_of(backbone)
-    if operator and operator['type'] != 'ELSA' and operator.get('position') != 'flattened':
-        backbone.operator = dict(operator, backend='chunked')
+    if backbone.get('operator'):
+        backbone.operator.pop('backend', None)  # that of 'auto' takes tensors without values
 
 
-def operator_of(backbone: dict) -> dict | None:
+def operator_of(backbone: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The config of a backbone's operator, or None."""
-    return backbone.get('operator', DEFAULT_OPERATORS.get(backbone['type']))
+    return backbone.get('operator', getattr(_class_of(backbone), 'default_operator', None))
+
+
+def _class_of(backbone: Mapping[str, Any]) -> type | None:
+    kind = backbone['type']
+    return kind if isinstance(kind, type) else MODELS.get(kind)
 
 
 def build_without_values(model: dict, backbone: dict) -> nn.Module:
     """Build a model on the meta device, in evaluation mode."""
     # mmdet's Swin reads its drop path rates out of a tensor.
-    with torch.device('cpu' if 'Swin' in backbone['type'] else 'meta'):
+    swin = issubclass(_class_of(backbone) or nn.Module, SwinTransformer)
+    with torch.device('cpu' if swin else 'meta'):
         built = MODELS.build(model).to('meta')
     built.eval()
     return built
@@ -135,12 +136,12 @@ def flop_counter() -> FlopCounterMode:
 
 def attention_flops(q: tuple, k: tuple, v: tuple, row: tuple, col: tuple, **_) -> int:
     """Two products: queries with keys, weights with values. Shapes as of ``attend``."""
-    batch, heads, places, key_dim = q
-    return 2 * batch * heads * places**2 * (key_dim + v[-1])
+    batch, heads, positions, key_dim = q
+    return 2 * batch * heads * positions**2 * (key_dim + v[-1])
 
 
 def neighborhood_flops(
-    v: tuple, weights: tuple, mul: tuple | None, add: tuple | None, *_, **__
+    v: tuple, weights: tuple, mul: tuple | None, add: tuple | None, *_: Any, **__: Any
 ) -> int:
     """A product of value and weight for each neighbour, and one with its fixed weight."""
     return 2 * torch.Size(v).numel() * weights[2] * (1 if add is None else 2)
@@ -154,7 +155,7 @@ def sampling_flops(x: tuple, grid: tuple, *_, out_shape: tuple, **__) -> int:
 class ShapeOnlyDCN(DeformConv2dPack):
     """Deformable convolution in PyTorch's own operators, for tensors without values.
 
-    One sample for every place and entry of the kernel, then a convolution of the samples.
+    One sample for every position and entry of the kernel, then a convolution of the samples.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """Where a position looks: its local field, its weights and its omega."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from ..models.layers import ELSA, Operator
+from ..models.layers import Operator, Probe
 from ..utils.errors import UserValueError
 from .operators import get_operator, operators
 
@@ -94,8 +94,8 @@ class PositionMaps:
     Attributes:
         position (tuple[int, int]): Row and column of the position.
         shape (tuple[int, int]): (H, W) of the map.
-        weights (np.ndarray, optional): Softmax weights (heads, H, W) of the context, or of ELSA's
-            neighbours; of a convolution None.
+        weights (np.ndarray, optional): What the position weighs those of its map with, (heads, H,
+            W): softmax weights of the context, or of ELSA's neighbours; of a convolution None.
         fixed (np.ndarray, optional): What ELSA adds to them at all positions alike, (heads, H, W):
             magnitude, averaged over the channels of a head; else None.
         field (np.ndarray, optional): Points (n, 2), (x, y) on the map, around which the operator's
@@ -167,7 +167,7 @@ class Recording:
         self.view, data = _preprocess(model, image)
         self.prediction = None
         self._layers = dict(layers)
-        self._factors = {}
+        self._looks: dict[str, Callable | None] = {}
         with _record(self._layers) as self._records:
             if predict:
                 self.prediction = model(**data, mode='predict')[0]
@@ -177,7 +177,7 @@ class Recording:
     @property
     def nbytes(self) -> int:
         """Bytes of memory that it holds, on whatever device, with what points looked at so far."""
-        return sum(tensor.nbytes for tensor in _tensors((self._records, self._factors)))
+        return sum(tensor.nbytes for tensor in _tensors((self._records, self._looks)))
 
     def finest(self) -> str:
         """Name of the last layer among those with the finest map."""
@@ -197,14 +197,12 @@ class Recording:
         shape = tuple(x.shape[-2:])
         row, col = self.view.position_of(point, shape)
         maps = dict(position=(row, col), shape=shape)
-        if hasattr(module, 'context'):
-            if layer not in self._factors:
-                self._factors[layer] = module.context.factors(x)
-            query = torch.tensor([row * shape[1] + col], device=x.device)
-            weights = module.context.weights(self._factors[layer], query)
-            maps['weights'] = weights[0, :, 0].unflatten(-1, shape).cpu().numpy()
-        elif isinstance(module, ELSA):
-            maps.update(self._neighborhood_at((row, col), layer))
+        if layer not in self._looks:
+            self._looks[layer] = module.look(x) if isinstance(module, Operator) else None
+        look_from = self._looks[layer]
+        if look_from is not None:
+            attended = look_from(row, col)._asdict()
+            maps |= {name: y.cpu().numpy() for name, y in attended.items() if y is not None}
         conv = _local_conv(module)
         if conv is not None:
             # A strided convolution has an output at every other position only.
@@ -216,45 +214,16 @@ class Recording:
             maps['omega'] = record['omega'][0].mean(0).cpu().numpy()
         return PositionMaps(**maps)
 
-    def _neighborhood_at(self, position: tuple[int, int], layer: str) -> dict[str, np.ndarray]:
-        """What ELSA weighs the neighbours of a position with: by the softmax, and always."""
-        module, x = self._layers[layer], self._records[layer]['input']
-        if layer not in self._factors:
-            q, k, _ = module.split_qkv(x)
-            self._factors[layer] = module.weights(q, k)
-        weights = self._factors[layer][0, ..., position[0], position[1]]
-        maps = dict(weights=_spread(weights, position, x.shape[-2:], module.dilation))
-        _, add = module.fixed_weights()
-        if add is not None:
-            of_heads = add.abs().unflatten(0, (module.num_heads, -1)).mean(1).flatten(1)
-            maps['fixed'] = _spread(of_heads, position, x.shape[-2:], module.dilation)
-        return maps
-
 
 def _tensors(tree: Any) -> Iterator[Tensor]:
-    """The tensors in nested tuples and dicts."""
+    """The tensors in nested tuples, dicts and partial calls."""
     if isinstance(tree, Tensor):
         yield tree
+    elif isinstance(tree, partial):
+        yield from _tensors(tree.args)
     elif isinstance(tree, (tuple, list, dict)):
         for branch in tree.values() if isinstance(tree, dict) else tree:
             yield from _tensors(branch)
-
-
-def _spread(
-    window: Tensor, position: tuple[int, int], shape: Sequence[int], dilation: int
-) -> np.ndarray:
-    """The weights (heads, k * k) of the neighbours of a position on its map: (heads, H, W)."""
-    size = math.isqrt(window.shape[1])
-    offsets = (np.arange(size) - size // 2) * dilation
-    spread = np.zeros((len(window), *shape), np.float32)
-    rows, cols = (centre + offsets for centre in position)
-    inside = [
-        (0 <= index) & (index < length) for index, length in zip((rows, cols), shape, strict=True)
-    ]
-    window = window.float().cpu().numpy().reshape(-1, size, size)
-    there = np.ix_(range(len(window)), rows[inside[0]], cols[inside[1]])
-    spread[there] = window[:, inside[0]][:, :, inside[1]]
-    return spread
 
 
 def see(model: nn.Module, image: str | Path) -> tuple[View, Tensor]:
@@ -285,18 +254,19 @@ def _record(watched: Mapping[str, nn.Module]) -> Iterator[dict[str, dict[str, Te
     records = {name: {} for name in watched}
     handles = []
 
-    def keep(module: nn.Module, record: dict, key: str) -> None:
-        def hook(module, inputs, output):
-            record[key] = inputs[0] if key == 'input' else output
+    def keep(record: dict[str, Tensor], key: str, probe: Probe) -> None:
+        def hook(part: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            record[key] = probe.read(inputs, output)
 
-        handles.append(module.register_forward_hook(hook))
+        handles.append(probe.part.register_forward_hook(hook))
 
     for name, layer in watched.items():
-        keep(layer, records[name], 'input')
-        if getattr(layer, 'fusion', None) is not None:
-            keep(layer.fusion, records[name], 'omega')
-        if hasattr(_local_conv(layer), 'conv_offset'):
-            keep(_local_conv(layer).conv_offset, records[name], 'offsets')
+        keep(records[name], 'input', Probe(layer, lambda inputs, output: inputs[0]))
+        if isinstance(layer, Operator) and layer.omega is not None:
+            keep(records[name], 'omega', layer.omega)
+        offsets = getattr(_local_conv(layer), 'conv_offset', None)  # of mmcv's deformable ones
+        if offsets is not None:
+            keep(records[name], 'offsets', Probe(offsets, lambda inputs, output: output))
     try:
         yield records
     finally:
@@ -305,10 +275,8 @@ def _record(watched: Mapping[str, nn.Module]) -> Iterator[dict[str, dict[str, Te
 
 
 def _local_conv(layer: nn.Module) -> nn.Module | None:
-    """The 3x3 convolution: LESA's local term's, attention augmentation's own, itself, or none."""
-    if not isinstance(layer, Operator):
-        return layer
-    return getattr(getattr(layer, 'local', layer), 'conv', None)
+    """The convolution that samples a position's surroundings: an operator's, or the layer."""
+    return layer.local_conv if isinstance(layer, Operator) else layer
 
 
 def local_field(

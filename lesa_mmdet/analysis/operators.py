@@ -1,5 +1,7 @@
 """The operators in a model."""
 
+import re
+
 from torch import nn
 
 from ..models.layers import Operator
@@ -19,11 +21,7 @@ def operators(model: nn.Module) -> dict[str, Operator]:
         ValueError: If there is none.
     """
     backbone = getattr(model, 'backbone', model)
-    found = {
-        _block_of(name): module
-        for name, module in backbone.named_modules()
-        if isinstance(module, Operator)
-    }
+    found = {name: layer for name, layer in mixers(backbone).items() if isinstance(layer, Operator)}
     if not found:
         raise UserValueError(
             f'{type(backbone).__name__} has no operator, only convolution: take the config and '
@@ -33,7 +31,8 @@ def operators(model: nn.Module) -> dict[str, Operator]:
 
 
 def _block_of(name: str) -> str:
-    return name.removesuffix('.conv2').removesuffix('.attn.operator')
+    """The part of a layer's name up to its last number: blocks are numbered in their stages."""
+    return re.sub(r'^((?:.*\.)?\d+)\..*$', r'\1', name)
 
 
 def mixers(model: nn.Module) -> dict[str, nn.Module]:
@@ -49,7 +48,9 @@ def mixers(model: nn.Module) -> dict[str, nn.Module]:
     found = {}
     for name, module in backbone.named_modules():
         if isinstance(module, Operator):
-            found[_block_of(name)] = module
+            block = _block_of(name)
+            taken = found.get(block, module) is not module  # by another layer of the block
+            found[name if taken else block] = module
         elif isinstance(module, Bottleneck):
             found[name] = module.conv2
     return found

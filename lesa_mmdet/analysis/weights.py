@@ -1,18 +1,20 @@
-"""What the terms of an operator weigh: how much a place says itself, how much the others say.
+"""What the terms of an operator weigh: how much a position says itself, how much the others say.
 
-The unary share of self-attention is the softmax weight that a place gives itself. Of LESA,
+The unary share of self-attention is the softmax weight that a position gives itself. Of LESA,
 ``local + omega * context``, it is 1 / (1 + omega). The binary share is the rest.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from statistics import fmean
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from ..models.layers import LESA, Operator, SelfAttention
+from ..models.layers import Probe
 from ..models.layers.context import ContextTerm
 from ..utils.errors import UserValueError
 from .operators import operators
@@ -21,12 +23,12 @@ from .operators import operators
 class TermWeights:
     """Measures the unary shares of a model's operators in the images that it runs meanwhile.
 
-    Nothing is computed otherwise, and no similarity matrix is built: the weights that places give
-    themselves come from a block of queries at a time.
+    Nothing is computed otherwise, and no similarity matrix is built: the weights that positions
+    give themselves come from a block of queries at a time.
 
     Args:
-        model (nn.Module): Detector, classifier or backbone whose operators are LESA or
-            SelfAttention.
+        model (nn.Module): Detector, classifier or backbone whose operators have a unary share, as
+            LESA and SelfAttention have.
 
     Raises:
         ValueError: If it has no operator, or another one.
@@ -40,14 +42,17 @@ class TermWeights:
 
     def __init__(self, model: nn.Module) -> None:
         self._operators = operators(model)
+        self._probes: dict[str, Probe] = {}
         for name, operator in self._operators.items():
-            if not isinstance(operator, (LESA, SelfAttention)):
+            probe = operator.unary_share
+            if probe is None:
                 raise UserValueError(
-                    f'{name} is {type(operator).__name__}, but the terms weigh something in LESA '
-                    'and SelfAttention only'
+                    f'{name} is {type(operator).__name__}, but the terms weigh something only in '
+                    'operators that have a unary share: LESA and SelfAttention'
                 )
-        self._shares = {name: [] for name in self._operators}
-        self._handles = []
+            self._probes[name] = probe
+        self._shares: dict[str, list[Tensor]] = {name: [] for name in self._operators}
+        self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> 'TermWeights':
         """Begin to watch.
@@ -61,29 +66,25 @@ class TermWeights:
             raise UserValueError(
                 f'{", ".join(training)}: in training mode, not in evaluation mode: model.eval()'
             )
-        for name, operator in self._operators.items():
-            see = partial(self._see, self._shares[name])
-            if isinstance(operator, SelfAttention):
-                handle = operator.context.register_forward_pre_hook(partial(see, _of_attention))
-            elif operator.fusion is None:
-                handle = operator.register_forward_hook(partial(see, _of_static_fusion))
-            else:
-                handle = operator.fusion.register_forward_hook(partial(see, _of_fusion))
-            self._handles.append(handle)
+        for name, probe in self._probes.items():
+            see = partial(self._see, self._shares[name], probe.read)
+            self._handles.append(probe.part.register_forward_hook(see))
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: Any) -> None:
         """Watch no more; what was measured stays."""
         while self._handles:
             self._handles.pop().remove()
 
     @staticmethod
     @torch.no_grad()
-    def _see(shares: list[Tensor], share, *seen) -> None:
-        shares.append(share(*seen).flatten(1).mean(1))
+    def _see(
+        shares: list[Tensor], read: Callable, part: nn.Module, inputs: tuple, output: Tensor
+    ) -> None:
+        shares.append(read(inputs, output).flatten(1).mean(1))
 
     def unary(self) -> dict[str, float]:
-        """Unary share of every layer in [0, 1]: mean over images, of each over all its places.
+        """Unary share of every layer in [0, 1]: mean over images, of each over all its positions.
 
         SelfAttention: over heads, too; LESA: over channels, too.
 
@@ -95,21 +96,6 @@ class TermWeights:
         return {name: torch.cat(shares).mean().item() for name, shares in self._shares.items()}
 
 
-def _of_attention(context: ContextTerm, inputs: tuple) -> Tensor:
-    """Unary share (B, heads, H * W)."""
-    return context.unary_weights(context.factors(*inputs)).float()
-
-
-def _of_fusion(fusion: nn.Module, inputs: tuple, omega: Tensor) -> Tensor:
-    """Unary share (B, C, H, W)."""
-    return 1 / (1 + omega.float())
-
-
-def _of_static_fusion(operator: Operator, inputs: tuple, out: Tensor) -> Tensor:
-    """Unary share (B, 1) of an omega of 1."""
-    return torch.full((len(out), 1), 0.5)
-
-
 def with_mean(unary: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """Unary and binary share of every layer, and behind the layers their ``'mean'``."""
     unary = {**unary, 'mean': fmean(unary.values())}
@@ -118,7 +104,7 @@ def with_mean(unary: Mapping[str, float]) -> dict[str, dict[str, float]]:
 
 @contextmanager
 def ablated(model: nn.Module) -> Iterator[None]:
-    """Meanwhile no place of any context term attends to itself (paper, Table 1).
+    """Meanwhile no position of any context term attends to itself (paper, Table 1).
 
     Raises:
         ValueError: If the model has no context term.

@@ -65,15 +65,6 @@ def test_the_sum_of_the_drawn_weights_is_the_output(recording, backbone, point, 
     assert maps.fixed[:, row, col] == pytest.approx(fixed[:, 2, 2])
 
 
-def test_dilated_windows_and_small_maps():
-    window = torch.arange(9.0)[None]
-    spread = analysis._spread(window, (0, 1), (3, 4), dilation=2)
-    assert spread.shape == (1, 3, 4)
-    expected = np.zeros((3, 4))
-    expected[0, 1], expected[0, 3], expected[2, 1], expected[2, 3] = 4, 5, 7, 8
-    assert (spread[0] == expected).all()
-
-
 def test_draws_the_neighbourhood_of_each_head(recording):
     maps = recording.at((20, 20), 'stages.0.blocks.0')
     figure = draw_maps(np.zeros((*SIZE, 3), np.uint8), recording.view, (20, 20), maps)

@@ -10,7 +10,7 @@ from lesa_mmdet import LESA_WRN, LESA_ResNet
 from lesa_mmdet.checkpoints import resnet
 from lesa_mmdet.checkpoints.fit import strict_loading
 from lesa_mmdet.checkpoints.resnet import decompose_depthwise, decompose_grouped
-from lesa_mmdet.models.layers import build_operator
+from lesa_mmdet.models.layers import Site, build_operator
 
 from helpers.backbones import mmdet_scope  # noqa: F401
 
@@ -51,10 +51,8 @@ def take_over(operator, conv, norm, silent=True):
 
 def build(kind, **options):
     torch.manual_seed(0)
-    options = {'num_heads': HEADS, 'feat_size': (5, 6), **options}
-    operator = build_operator(
-        dict(type=kind, **options), in_channels=CHANNELS, out_channels=CHANNELS
-    )
+    site = Site(CHANNELS, CHANNELS, feat_size=(5, 6), num_heads=HEADS)
+    operator = build_operator(dict(type=kind, **options), site)
     operator.init_weights()
     return operator.eval()
 

@@ -21,11 +21,13 @@ def fit_table(table: Tensor, size: int) -> Tensor:
     Returns:
         Tensor: Shape (2S - 1, d).
     """
-    length, fitted = table.shape[0], 2 * size - 1
-    if fitted <= length:
-        start = (length - fitted) // 2
-        return table[start : start + fitted]
-    stretched = F.interpolate(table.t()[None], size=fitted, mode='linear', align_corners=True)
+    symbolic = isinstance(size, torch.SymInt)  # in a program that is exported for many sizes
+    built = (table.shape[0] + 1) // 2
+    kept = torch.sym_min(built, size) if symbolic else min(built, size)
+    table = table[built - kept : built + kept - 1]
+    if not symbolic and kept == size:
+        return table  # stretching would copy it
+    stretched = F.interpolate(table.t()[None], size=2 * size - 1, mode='linear', align_corners=True)
     return stretched[0].t()
 
 
@@ -40,9 +42,11 @@ def pairwise(table: Tensor) -> Tensor:
     """
     size = (table.shape[0] + 1) // 2
     position = torch.arange(size, device=table.device)
-    offsets = (position[None, :] - position[:, None] + size - 1).flatten()
+    offsets = position[None, :] - position[:, None] + size - 1
+    if isinstance(size, torch.SymInt):
+        return table[offsets]  # an exported program cannot tell that size**2 // size is size
     # Unlike table[offsets] it has a fast backward pass on CPUs.
-    return table.index_select(0, offsets).unflatten(0, (size, size))
+    return table.index_select(0, offsets.flatten()).unflatten(0, (size, size))
 
 
 def relative_logits(q: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:

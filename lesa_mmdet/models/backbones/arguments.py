@@ -1,5 +1,6 @@
-"""What the arguments of a backbone have to be, checked before anything is built."""
+"""What the arguments of a backbone have to be, checked before anything is built, and give."""
 
+import math
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from inspect import signature
@@ -39,6 +40,12 @@ def to_size(size: int | Sequence[int]) -> tuple[int, int]:
             'from 1 on, or one for a square'
         )
     return tuple(map(int, both))
+
+
+def map_size(image_size: tuple[int, int], strides: Sequence[int]) -> tuple[int, int]:
+    """Size (H, W) of the map behind layers of some strides, each of which rounds up."""
+    height, width = (-(-length // math.prod(strides)) for length in image_size)
+    return height, width
 
 
 def check_operator(operator: Mapping[str, Any] | None) -> None:

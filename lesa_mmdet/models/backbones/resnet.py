@@ -1,15 +1,20 @@
 """ResNet and Wide ResNet whose late stages compute with an operator instead of a convolution."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from ...checkpoints import TakesCheckpoints
 from ...upstream import Bottleneck, ResNet, register_backbone
 from ...utils.errors import UserValueError
-from ..layers import LESA, Operator, build_operator
+from ..layers import Operator, Site, build_operator
 from ..layers.local import reset_offsets
-from .arguments import check_flags, check_operator, check_resnet, to_size
+from .arguments import check_flags, check_operator, check_resnet, map_size, to_size
+
+STAGES_WITH_OPERATOR = (False, False, True, True)
+FIRST_BLOCK_CONV = (True, True, True, False)
+STEM = 4  # its stride
 
 
 class OperatorBottleneck(Bottleneck):
@@ -19,9 +24,9 @@ class OperatorBottleneck(Bottleneck):
     convolution, and norms it unless the operator's own norms have done so.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.pool = nn.Identity()
+        self.pool: nn.Module | None = None  # where there is an operator
 
     def init_weights(self) -> None:
         """Start a deformable convolution as a plain one, whatever a backbone's init_cfg did."""
@@ -32,17 +37,14 @@ class OperatorBottleneck(Bottleneck):
         """Compute with an operator instead of the convolution."""
         self.conv2 = operator
         self.pool = average_pool(self.conv2_stride)
-        if isinstance(operator, LESA) and operator.fusion is not None:
-            # Both terms are normed, and omega weighs them: a norm of their sum would undo it.
+        if operator.is_normed:
             setattr(self, self.norm2_name, nn.Identity())
 
     @property
-    def norm2(self):
-        """What mmdet's forward pass calls behind the convolution: pooling, then the norm."""
-        return self._pool_and_norm
-
-    def _pool_and_norm(self, x: Tensor) -> Tensor:
-        return getattr(self, self.norm2_name)(self.pool(x))
+    def norm2(self) -> Callable[[Tensor], Tensor]:
+        """What mmdet's forward pass calls behind the convolution; behind an operator pool first."""
+        norm = getattr(self, self.norm2_name)
+        return norm if self.pool is None else lambda x: norm(self.pool(x))
 
 
 def average_pool(stride: int) -> nn.Module:
@@ -72,8 +74,7 @@ class LESA_ResNet(TakesCheckpoints, ResNet):
         stages_with_operator (Sequence[bool]): Stages that have the operator.
         first_block_conv (Sequence[bool]): Stages whose first block keeps its convolution.
         input_size (int | tuple[int, int]): Nominal image size (H, W) in pixels, or the side of a
-            square. The maps for which the
-            operators build their position tables follow from it and the strides.
+            square. From it and the strides follow the maps that position tables are built for.
         pretrained_conv (bool): Whether operators that a checkpoint does not have are made of the
             convolutions that it has in their place, those of any ResNet of this depth and width:
             ``init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')``.
@@ -95,38 +96,38 @@ class LESA_ResNet(TakesCheckpoints, ResNet):
         for depth, (block, blocks) in ResNet.arch_settings.items()
     }
 
+    default_operator = dict(type='LESA')
+
     def __init__(
         self,
         depth: int,
         *,
-        operator: dict | None = dict(type='LESA'),
-        stages_with_operator: Sequence[bool] = (False, False, True, True),
-        first_block_conv: Sequence[bool] = (True, True, True, False),
+        operator: dict[str, Any] | None = default_operator,
+        stages_with_operator: Sequence[bool] = STAGES_WITH_OPERATOR,
+        first_block_conv: Sequence[bool] = FIRST_BLOCK_CONV,
         input_size: int | tuple[int, int] = (1024, 1024),
         pretrained_conv: bool = False,
         zero_init_context: bool = True,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         num_stages = check_resnet(depth, list(self.arch_settings), kwargs)
         check_operator(operator)
-        defaults = LESA_ResNet.__init__.__kwdefaults__
-        for name, flags in (
-            ('stages_with_operator', stages_with_operator),
-            ('first_block_conv', first_block_conv),
+        for name, flags, default in (
+            ('stages_with_operator', stages_with_operator, STAGES_WITH_OPERATOR),
+            ('first_block_conv', first_block_conv, FIRST_BLOCK_CONV),
         ):
             # The defaults are for all stages that there can be.
-            check_flags(name, flags[:num_stages] if flags == defaults[name] else flags, num_stages)
+            check_flags(name, flags[:num_stages] if flags == default else flags, num_stages)
         self.operator = operator
         self.stages_with_operator = tuple(stages_with_operator)
         self.first_block_conv = tuple(first_block_conv)
         self.input_size = to_size(input_size)
         self.pretrained_conv = pretrained_conv
         self.zero_init_context = zero_init_context
-        self._map_size = self._reduced(self.input_size, 4)  # behind the stem
         self._from_scratch = not (kwargs.get('init_cfg') or kwargs.get('pretrained'))
         super().__init__(depth, **kwargs)
 
-    def make_res_layer(self, **kwargs) -> nn.Module:
+    def make_res_layer(self, **kwargs: Any) -> nn.Module:
         """Build a stage, then put the operator into its blocks."""
         stage = len(self.res_layers)
         bottleneck = issubclass(kwargs['block'], Bottleneck)
@@ -141,27 +142,25 @@ class LESA_ResNet(TakesCheckpoints, ResNet):
                 "operator replaces a Bottleneck's 3x3 convolution: use depth 50, 101 "
                 'or 152, or operator=None'
             )
-        for index, block in enumerate(layer):
-            stride = kwargs['stride'] if index == 0 else 1
-            if replace and not (index == 0 and self.first_block_conv[stage]):
-                block.put_operator(self._build_operator(block))
-            self._map_size = self._reduced(self._map_size, stride)
+        for index, block in enumerate(layer if replace else ()):
+            if index == 0 and self.first_block_conv[stage]:
+                continue
+            stride = block.conv1_stride if index == 0 else kwargs['stride']
+            site = Site(
+                in_channels=block.planes,
+                out_channels=block.planes,
+                feat_size=map_size(self.input_size, (STEM, *self.strides[:stage], stride)),
+                dilation=block.dilation,
+                dcn=block.dcn,
+                norm_cfg=block.norm_cfg,
+            )
+            block.put_operator(build_operator(self.operator, site))
         return layer
 
-    def _build_operator(self, block: OperatorBottleneck) -> Operator:
-        return build_operator(
-            self.operator,
-            in_channels=block.planes,
-            out_channels=block.planes,
-            feat_size=self._reduced(self._map_size, block.conv1_stride),
-            dilation=block.dilation,
-            dcn=block.dcn,
-            norm_cfg=block.norm_cfg,
-        )
-
-    @staticmethod
-    def _reduced(size: tuple[int, int], stride: int) -> tuple[int, int]:
-        return tuple(-(-length // stride) for length in size)
+    def train(self, mode: bool = True) -> 'LESA_ResNet':
+        """Set the mode; frozen stages, and norms if ``norm_eval``, stay in evaluation mode."""
+        super().train(mode)
+        return self  # mmdet's returns None
 
 
 class WideBottleneck(OperatorBottleneck):
@@ -191,7 +190,7 @@ class LESA_WRN(LESA_ResNet):
         *,
         base_channels: int = 64,
         stem_channels: int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(
             depth,

@@ -1,13 +1,14 @@
 """Swin Transformer whose blocks compute with an operator instead of window attention."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from ...checkpoints import TakesCheckpoints
 from ...upstream import BaseModule, SwinTransformer, WindowMSA, register_backbone
-from ..layers import Operator, build_operator
-from .arguments import check_flags, check_operator, to_size
+from ..layers import Operator, Site, build_operator
+from .arguments import check_flags, check_operator, map_size, to_size
 
 
 class TokenOperator(BaseModule):
@@ -59,14 +60,16 @@ class ELSA_Swin(TakesCheckpoints, SwinTransformer):
         [(1, 96, 16, 16), (1, 192, 8, 8), (1, 384, 4, 4), (1, 768, 2, 2)]
     """
 
+    default_operator = dict(type='ELSA', group_width=4)
+
     def __init__(
         self,
         *,
-        operator: dict | None = dict(type='ELSA', group_width=4),
+        operator: dict[str, Any] | None = default_operator,
         stages_with_operator: Sequence[bool] = (True, True, True, False),
         always_shift: bool = True,
         input_size: int | tuple[int, int] = (1024, 1024),
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         check_operator(operator)
         super().__init__(**kwargs)
@@ -74,28 +77,26 @@ class ELSA_Swin(TakesCheckpoints, SwinTransformer):
         self.operator = operator
         self.stages_with_operator = tuple(stages_with_operator)
         self.input_size = to_size(input_size)
-        map_size, strides = self.input_size, kwargs.get('strides', (4, 2, 2, 2))
-        for stage, stride, replace in zip(
-            self.stages, strides, self.stages_with_operator, strict=False
-        ):
-            map_size = tuple(-(-length // stride) for length in map_size)
+        strides = kwargs.get('strides', (4, 2, 2, 2))
+        flags = enumerate(zip(self.stages, self.stages_with_operator, strict=True))
+        for index, (stage, replace) in flags:
+            feat_size = map_size(self.input_size, strides[: index + 1])
             for block in stage.blocks:
                 attention = block.attn
                 if replace and operator is not None:
-                    block.attn = self._build_operator(attention, map_size)
-                elif not always_shift and min(map_size) <= attention.window_size:
+                    block.attn = self._build_operator(attention, feat_size)
+                elif not always_shift and min(feat_size) <= attention.window_size:
                     attention.shift_size = 0
 
-    def _build_operator(self, attention: nn.Module, map_size: tuple[int, int]) -> TokenOperator:
+    def _build_operator(self, attention: nn.Module, feat_size: tuple[int, int]) -> TokenOperator:
         windows = attention.w_msa
-        operator = build_operator(
-            self.operator,
+        site = Site(
             in_channels=windows.embed_dims,
             out_channels=windows.embed_dims,
+            feat_size=feat_size,
             num_heads=windows.num_heads,
-            feat_size=map_size,
         )
-        return TokenOperator(operator, attention.drop)
+        return TokenOperator(build_operator(self.operator, site), attention.drop)
 
     def init_weights(self) -> None:
         """Initialize as the authors do, or from a checkpoint, theirs as it is."""

@@ -1,6 +1,7 @@
 """Attention augmentation: convolution and attention side by side."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from ...checkpoints.resnet import TakenOver, energy_share, only_affine
 from ...upstream import MODELS
 from ...utils.errors import UserValueError
-from .base import Operator
+from .base import Attended, Operator
 from .context import DecomposedContext, check_heads
 from .local import build_local_conv, offsets_of, reset_offsets
 
@@ -30,13 +31,14 @@ class AugmentedAttention(Operator):
             attention gives.
         dilation (int): Dilation of the convolution.
         dcn (dict, optional): Config of a deformable convolution of mmcv instead.
-        norm_cfg (dict): Without effect: there is no norm inside.
         **context: Further arguments of the attention: ``feat_size``, (H, W) of the map the position
             tables are built for (any other is taken, too), and ``backend``.
 
     Raises:
         ValueError: If a ratio is not positive or leaves no channel to the convolution.
     """
+
+    reads = ('feat_size', 'num_heads', 'dilation', 'dcn')
 
     def __init__(
         self,
@@ -47,9 +49,8 @@ class AugmentedAttention(Operator):
         key_ratio: float = 0.2,
         value_ratio: float = 0.1,
         dilation: int = 1,
-        dcn: dict | None = None,
-        norm_cfg: dict = dict(type='BN'),
-        **context,
+        dcn: dict[str, Any] | None = None,
+        **context: Any,
     ) -> None:
         super().__init__()
         if key_ratio <= 0 or value_ratio <= 0:
@@ -79,6 +80,20 @@ class AugmentedAttention(Operator):
             **context,
         )
         self.project = nn.Conv2d(attention_channels, attention_channels, 1, bias=False)
+
+    @property
+    def position_tables(self) -> list[nn.Parameter]:
+        """Those of the attention."""
+        return self.context.position_tables
+
+    @property
+    def local_conv(self) -> nn.Module:
+        """The 3x3 convolution."""
+        return self.conv
+
+    def look(self, x: Tensor) -> Callable[[int, int], Attended]:
+        """Where the attention looks."""
+        return self.context.look(x)
 
     def init_weights(self) -> None:
         """Start a deformable convolution as a plain one, whatever a backbone's init_cfg did."""

@@ -1,7 +1,9 @@
 """The context (binary) term: self-attention of every position to all positions of the map."""
 
+from collections.abc import Callable
+from functools import partial
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange, reduce
@@ -24,6 +26,7 @@ from ...attention import (
 from ...attention.precision import without_autocast
 from ...upstream import BaseModule
 from ...utils.errors import UserValueError
+from .base import Attended
 from .norm import build_norm, normed_conv
 from .recompute import not_kept
 
@@ -82,7 +85,7 @@ class ContextTerm(BaseModule):
         *,
         feat_size: tuple[int, int],
         num_heads: int,
-        norm_cfg: dict | None,
+        norm_cfg: dict[str, Any] | None,
         key_dim: int | None = None,
     ) -> None:
         super().__init__()
@@ -108,6 +111,11 @@ class ContextTerm(BaseModule):
 
     def init_positions(self) -> None:
         """Initialize the position tables."""
+        raise NotImplementedError
+
+    @property
+    def position_tables(self) -> list[nn.Parameter]:
+        """Parameters that belong to relative positions."""
         raise NotImplementedError
 
     def silent(self, name: str) -> dict[str, Tensor]:
@@ -140,7 +148,15 @@ class ContextTerm(BaseModule):
         )
         return torch.cat(tuple(diagonals), dim=-1)
 
-    def _similarity_norm(self, norm_cfg: dict | None, terms: int) -> nn.Module:
+    def look(self, x: Tensor) -> Callable[[int, int], Attended]:
+        """Where the positions of a map (1, C_in, H, W) look, by row and column."""
+        return partial(self._look_from, self.factors(x), x.shape[-2:])
+
+    def _look_from(self, factors: NamedTuple, shape: torch.Size, row: int, col: int) -> Attended:
+        query = torch.tensor([row * shape[1] + col], device=factors.q.device)
+        return Attended(self.weights(factors, query)[0, :, 0].unflatten(-1, shape))
+
+    def _similarity_norm(self, norm_cfg: dict[str, Any] | None, terms: int) -> nn.Module:
         """Norm of so many similarity terms of each head, side by side as channels."""
         norm = build_norm(norm_cfg, terms * self.num_heads)
         if not isinstance(norm, (_BatchNorm, nn.Identity)):
@@ -164,7 +180,9 @@ class DecomposedContext(ContextTerm):
         ValueError: If there is no such backend.
     """
 
-    def __init__(self, *args, norm_cfg: dict | None, backend: str = 'auto', **kwargs) -> None:
+    def __init__(
+        self, *args: Any, norm_cfg: dict[str, Any] | None, backend: str = 'auto', **kwargs: Any
+    ) -> None:
         super().__init__(*args, norm_cfg=norm_cfg, **kwargs)
         check_backend(backend, BACKENDS)
         self.backend = backend
@@ -175,9 +193,14 @@ class DecomposedContext(ContextTerm):
         self.similarity_norm = self._similarity_norm(norm_cfg, terms=2)
         self.output_norm = build_norm(norm_cfg, self.num_heads * self.value_dim)
 
+    @property
+    def position_tables(self) -> list[nn.Parameter]:
+        """Those of vertical and of horizontal offsets."""
+        return [self.height, self.width]
+
     def init_positions(self) -> None:
         """Initialize the position tables from N(0, 1 / d), d being the channels of a query."""
-        for table in (self.height, self.width):
+        for table in self.position_tables:
             nn.init.normal_(table, std=self.key_dim**-0.5)
 
     def factors(self, x: Tensor) -> DecomposedInputs:
@@ -247,7 +270,7 @@ class FlattenedContext(ContextTerm):
         ValueError: If there is no config of the norms.
     """
 
-    def __init__(self, *args, norm_cfg: dict, **kwargs) -> None:
+    def __init__(self, *args: Any, norm_cfg: dict[str, Any], **kwargs: Any) -> None:
         super().__init__(*args, norm_cfg=norm_cfg, **kwargs)
         if not norm_cfg:
             raise UserValueError("position 'flattened' needs a batch norm, got norm_cfg=None")
@@ -257,6 +280,11 @@ class FlattenedContext(ContextTerm):
         self.init_positions()
         self.similarity_norm = self._similarity_norm(norm_cfg, terms=3)
         self.output_norm = build_norm(norm_cfg, 2 * self.num_heads * self.value_dim)
+
+    @property
+    def position_tables(self) -> list[nn.Parameter]:
+        """That of flattened offsets."""
+        return [self.relative]
 
     def init_positions(self) -> None:
         """Initialize the position table from N(0, 1 / dv), dv being the channels of a value."""
@@ -321,11 +349,11 @@ POSITIONS = {'decomposed': DecomposedContext, 'flattened': FlattenedContext}
 
 
 def build_context(
-    *args,
+    *args: Any,
     position: str = 'decomposed',
     num_heads: int = 8,
-    norm_cfg: dict = dict(type='BN'),
-    **kwargs,
+    norm_cfg: dict[str, Any] = dict(type='BN'),
+    **kwargs: Any,
 ) -> ContextTerm:
     """Build the context term for a kind of position; the other arguments are the class's.
 

@@ -1,7 +1,9 @@
 """ELSA: attention over each position's neighbourhood, from products of queries and keys."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,7 @@ from ...attention import NEIGHBORHOOD_BACKENDS, attend_neighborhood, check_backe
 from ...checkpoints.resnet import TakenOver, decompose_depthwise
 from ...upstream import MODELS
 from ...utils.errors import UserValueError
-from .base import Operator
+from .base import Attended, Operator
 from .context import check_heads
 
 
@@ -44,14 +46,13 @@ class ELSA(Operator):
             positive, and the power of one that turns negative is not a number.
         gamma (float): Factor of ``add``. With 0 there is no ``add``.
         backend (str): Of :func:`lesa_mmdet.attention.attend_neighborhood`.
-        feat_size (tuple[int, int], optional): Without effect: any map is taken.
-        dcn (dict, optional): Without effect: the neighbours are those of a regular grid.
-        norm_cfg (dict, optional): Without effect: there is no norm inside.
 
     Raises:
         ValueError: If channels and heads do not fit, a size or ratio is out of range, or there is
             no such backend.
     """
+
+    reads = ('num_heads', 'dilation')
 
     def __init__(
         self,
@@ -68,9 +69,6 @@ class ELSA(Operator):
         lam: float = 0.0,
         gamma: float = 1.0,
         backend: str = 'auto',
-        feat_size: tuple[int, int] | None = None,
-        dcn: dict | None = None,
-        norm_cfg: dict | None = None,
     ) -> None:
         super().__init__()
         check_heads(num_heads)
@@ -194,6 +192,33 @@ class ELSA(Operator):
         if add is not None and self.gamma != 1:
             add = self.gamma * add
         return mul, add
+
+    def look(self, x: Tensor) -> Callable[[int, int], Attended]:
+        """Where the positions of a map look: at their neighbours, by the softmax and always."""
+        q, k, _ = self.split_qkv(x)
+        weights, shape = self.weights(q, k)[0], x.shape[-2:]
+        _, add = self.fixed_weights()
+        if add is not None:
+            add = add.abs().unflatten(0, (self.num_heads, -1)).mean(1).flatten(1)
+        return partial(self._look_from, weights, add, shape)
+
+    def _look_from(
+        self, weights: Tensor, add: Tensor | None, shape: torch.Size, row: int, col: int
+    ) -> Attended:
+        windows = (weights[..., row, col], add)
+        return Attended(
+            *(x if x is None else spread(x, row, col, shape, self.dilation) for x in windows)
+        )
+
+
+def spread(window: Tensor, row: int, col: int, shape: Sequence[int], dilation: int) -> Tensor:
+    """The weights (heads, k * k) of the neighbours of a position on its map: (heads, H, W)."""
+    size = math.isqrt(window.shape[1])
+    reach = size // 2 * dilation
+    rows, cols = (slice(first, first + 2 * reach + 1, dilation) for first in (row, col))
+    padded = window.new_zeros(len(window), *(length + 2 * reach for length in shape))
+    padded[:, rows, cols] = window.unflatten(1, (size, size))
+    return padded[:, reach : reach + shape[0], reach : reach + shape[1]].float()
 
 
 def _key_channels(channels: int, ratio: float, group_width: int) -> int:

@@ -1,13 +1,15 @@
 """LESA and the self-attention it enhances."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ...checkpoints.resnet import TakenOver, only_affine, only_statistics
 from ...upstream import MODELS
 from ...utils.errors import UserValueError
-from .base import Operator
+from .base import Attended, Operator, Probe
 from .context import build_context, check_heads
 from .fusion import DynamicFusion
 from .local import LocalTerm
@@ -35,6 +37,8 @@ class LESA(Operator):
         ValueError: If channels and heads do not fit, or position or fusion is unknown.
     """
 
+    reads = ('feat_size', 'num_heads', 'dilation', 'dcn', 'norm_cfg')
+
     def __init__(
         self,
         in_channels: int,
@@ -45,9 +49,9 @@ class LESA(Operator):
         dilation: int = 1,
         position: str = 'decomposed',
         fusion: str = 'dynamic',
-        dcn: dict | None = None,
-        norm_cfg: dict = dict(type='BN'),
-        **context,
+        dcn: dict[str, Any] | None = None,
+        norm_cfg: dict[str, Any] = dict(type='BN'),
+        **context: Any,
     ) -> None:
         super().__init__()
         if fusion not in ('dynamic', 'static'):
@@ -77,6 +81,39 @@ class LESA(Operator):
         )
         dynamic = fusion == 'dynamic'
         self.fusion = DynamicFusion(out_channels, norm_cfg=norm_cfg) if dynamic else None
+
+    @property
+    def is_normed(self) -> bool:
+        """Both terms are normed, and omega weighs them: a norm of their sum would undo that."""
+        return self.fusion is not None
+
+    @property
+    def position_tables(self) -> list[nn.Parameter]:
+        """Those of the context term."""
+        return self.context.position_tables
+
+    @property
+    def local_conv(self) -> nn.Module:
+        """The 3x3 convolution of the local term."""
+        return self.local.conv
+
+    @property
+    def omega(self) -> Probe | None:
+        """What dynamic fusion gives."""
+        if self.fusion is None:
+            return None
+        return Probe(self.fusion, lambda inputs, omega: omega)
+
+    @property
+    def unary_share(self) -> Probe:
+        """The local term's part of ``1 + omega``."""
+        if self.fusion is None:
+            return Probe(self, lambda inputs, out: torch.full((len(out), 1), 0.5))
+        return Probe(self.fusion, lambda inputs, omega: 1 / (1 + omega.float()))
+
+    def look(self, x: Tensor) -> Callable[[int, int], Attended]:
+        """Where the context term looks."""
+        return self.context.look(x)
 
     def from_convolution(
         self, conv: Mapping[str, Tensor], norm: Mapping[str, Tensor], *, zero_init_context: bool
@@ -108,9 +145,6 @@ class SelfAttention(Operator):
     Args:
         in_channels (int): Channels of the input.
         out_channels (int): Channels of the output, a multiple of 2 * num_heads.
-        dilation (int): Without effect: every position is attended to, however the convolution in
-            its stead would be dilated.
-        dcn (dict, optional): Without effect: there is no convolution to deform.
         **context: ``feat_size``, ``num_heads``, ``position``, ``norm_cfg`` and ``backend``, as of
             :class:`LESA`.
 
@@ -118,17 +152,28 @@ class SelfAttention(Operator):
         ValueError: If channels and heads do not fit, or the position is unknown.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        dilation: int = 1,
-        dcn: dict | None = None,
-        **context,
-    ) -> None:
+    reads = ('feat_size', 'num_heads', 'norm_cfg')
+
+    def __init__(self, in_channels: int, out_channels: int, **context: Any) -> None:
         super().__init__()
         self.context = build_context(in_channels, out_channels, **context)
+
+    @property
+    def position_tables(self) -> list[nn.Parameter]:
+        """Those of the context term."""
+        return self.context.position_tables
+
+    @property
+    def unary_share(self) -> Probe:
+        """The softmax weight (B, heads, H * W) of each position for itself."""
+        context = self.context
+        return Probe(
+            context, lambda inputs, out: context.unary_weights(context.factors(*inputs)).float()
+        )
+
+    def look(self, x: Tensor) -> Callable[[int, int], Attended]:
+        """Where the context term looks."""
+        return self.context.look(x)
 
     def from_convolution(
         self, conv: Mapping[str, Tensor], norm: Mapping[str, Tensor], *, zero_init_context: bool

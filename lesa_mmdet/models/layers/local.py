@@ -1,6 +1,7 @@
 """The local (unary) term: a position's weight for its own surroundings."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from mmcv.cnn import build_conv_layer
 from torch import Tensor, nn
@@ -30,8 +31,8 @@ class LocalTerm(BaseModule):
         *,
         num_heads: int,
         dilation: int,
-        dcn: dict | None,
-        norm_cfg: dict,
+        dcn: dict[str, Any] | None,
+        norm_cfg: dict[str, Any],
     ) -> None:
         super().__init__()
         self.conv = build_local_conv(
@@ -72,7 +73,7 @@ def build_local_conv(
     *,
     groups: int = 1,
     dilation: int = 1,
-    dcn: dict | None = None,
+    dcn: dict[str, Any] | None = None,
 ) -> nn.Module:
     """Build a 3x3 convolution of stride 1, a deformable one of mmcv if ``dcn`` is its config."""
     # Whether a *strided* convolution stays plain does not matter here: this one never is.

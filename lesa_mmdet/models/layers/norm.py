@@ -1,5 +1,7 @@
 """Norms: built from a config, and folded into the convolution before them where that is exact."""
 
+from typing import Any
+
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.conv_module import efficient_conv_bn_eval_forward
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ _GLOBAL_HOOKS = (
 )
 
 
-def build_norm(cfg: dict | None, channels: int) -> nn.Module:
+def build_norm(cfg: dict[str, Any] | None, channels: int) -> nn.Module:
     """Build a norm from its config, or the identity from none.
 
     Args:

@@ -6,6 +6,7 @@ from mmdet.registry import MODELS
 from lesa_mmdet import ELSA
 from lesa_mmdet.attention import NEIGHBORHOOD_BACKENDS
 from lesa_mmdet.checkpoints import convert_official
+from lesa_mmdet.models.layers.elsa import spread
 
 from helpers.golden import assert_close_to_largest, golden_cases
 
@@ -188,3 +189,11 @@ def test_registered():
 def test_bad_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):
         small(**kwargs)(torch.randn(1, 8, 4, 4))
+
+
+def test_dilated_windows_and_small_maps():
+    spread_out = spread(torch.arange(9.0)[None], 0, 1, (3, 4), dilation=2)
+    assert spread_out.shape == (1, 3, 4)
+    expected = torch.zeros(3, 4)
+    expected[0, 1], expected[0, 3], expected[2, 1], expected[2, 3] = 4, 5, 7, 8
+    assert torch.equal(spread_out[0], expected)
