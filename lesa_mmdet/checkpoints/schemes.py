@@ -4,20 +4,32 @@ mmengine's own loaders call ``torch.load`` each in its way, and some let a file 
 URLs on every version of torch, all of them before 2.6, and OneDL's as their second attempt.
 """
 
+import hashlib
 import os
+import re
+import shutil
 from collections.abc import Mapping
-from typing import Any
-from urllib.error import URLError
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, BinaryIO
 from urllib.parse import urlparse
+from urllib.request import urlopen
+from uuid import uuid4
 
 import torch
 from mmengine.dist import barrier, get_rank
 from mmengine.fileio import get_file_backend
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
+from tqdm import tqdm
 
 from ..utils.errors import UserValueError
+from ..utils.text import shown
+from .atomic import UNFINISHED
 from .files import read_checkpoint
+
+TIMEOUT = 30  # seconds without an answer
+CHUNK = 1 << 20
 
 
 def register() -> None:
@@ -49,28 +61,85 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
 
 
 def load_from_http(filename: str, map_location: Any = None) -> Any:
-    """Load from a URL. The file is kept where torch keeps what it downloads."""
-    name = os.path.basename(urlparse(filename).path)
-    path = os.path.join(torch.hub.get_dir(), 'checkpoints', name)
+    """Load from a URL. The file is kept in torch's folder, under a name of the whole address."""
+    folder = Path(torch.hub.get_dir(), 'checkpoints')
+    name = Path(urlparse(filename).path).name[-100:]
+    cached = folder / name  # as torch has it, of whatever address: only if the name proves it
+    if not (_hash_in(name) and cached.is_file() and _has_hash(cached)):
+        cached = folder / f'{hashlib.sha256(filename.encode()).hexdigest()[:16]}_{name}'
+    failure = None
     if get_rank() == 0:
-        _download(filename, path)
+        try:
+            _download(filename, cached)
+        except UserValueError as error:  # others wait below, and are to know
+            failure = error
     barrier()
-    _download(filename, path)  # on machines without the first process
-    return read_checkpoint(path, map_location)
+    if failure:
+        raise failure
+    _download(filename, cached)  # on machines without the first process
+    return read_checkpoint(cached, map_location)
 
 
-def _download(url: str, path: str) -> None:
-    """Download a file, unless it is there."""
-    if os.path.exists(path):
+def _download(url: str, path: Path) -> None:
+    """Download a file atomically, unless it is there.
+
+    Raises:
+        ValueError: If the server cannot be reached, says nothing for long, or sends something else
+            than it says, or than the file's name does.
+    """
+    if path.exists():
         return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    # A name of its own: several processes may download the same file.
+    unfinished = path.with_name(f'{path.name}.{uuid4().hex}{UNFINISHED}')
     try:
-        torch.hub.download_url_to_file(url, path, progress=os.isatty(2))
-    except URLError as error:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open('wb') as file:
+            _copy(url, file)
+        if not _has_hash(unfinished, path.name):
+            raise OSError('its content is not that which its name has the hash of')
+        os.replace(unfinished, path)
+    except (OSError, HTTPException) as error:
         raise UserValueError(
-            f'checkpoint {url} cannot be downloaded ({error}): without a connection, download it '
+            f'checkpoint {shown(url, 300)} cannot be downloaded ({shown(error, 300)}): download it '
             f'elsewhere and put it to {path}, or name the file'
         ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _copy(url: str, file: BinaryIO) -> None:
+    """Write what is at an address to a file, all of it."""
+    with urlopen(url, timeout=TIMEOUT) as answer:
+        length = answer.headers.get('Content-Length', '')
+        if length.isdecimal():
+            if int(length) > shutil.disk_usage(Path(file.name).parent).free:
+                raise OSError(f'it has {int(length):,} bytes, for which the disk has no room')
+        elif not answer.chunked:
+            raise OSError('the server does not say how large it is')
+        with tqdm(total=int(length or 0), unit='B', unit_scale=True, disable=None) as bar:
+            while chunk := answer.read(CHUNK):
+                file.write(chunk)
+                bar.update(len(chunk))
+    if length.isdecimal() and file.tell() != int(length):
+        raise OSError(f'{file.tell():,} bytes came of {int(length):,}')
+
+
+def _hash_in(name: str) -> str | None:
+    """The first digits of the content's SHA-256, which names such as resnet50-0676ba61.pth have."""
+    match = re.search(r'-(?!(?:19|20)\d{6}\.)([0-9a-f]{8,64})\.', name)
+    return match and match[1]
+
+
+def _has_hash(path: Path, name: str | None = None) -> bool:
+    """Whether a file's content is what a name, by default its own, says; if it says anything."""
+    digits = _hash_in(name or path.name)
+    if digits is None:
+        return True
+    with path.open('rb') as file:
+        content = hashlib.sha256()
+        while chunk := file.read(CHUNK):
+            content.update(chunk)
+    return content.hexdigest().startswith(digits)
 
 
 def load_from_torchvision(filename: str, map_location: Any = None) -> Any:
