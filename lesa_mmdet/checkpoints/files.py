@@ -15,6 +15,7 @@ from ..utils.paths import open_regular
 from ..utils.text import shown
 from .pickles import STAND_INS, Refused, restore
 from .scan import scan_archive, scan_legacy
+from .structure import require_checkpoint
 
 # What torch says of a file that is none of its own, or not all of one.
 _BROKEN = 'PytorchStreamReader|Invalid magic number|unexpected EOF|storage has wrong byte size'
@@ -70,6 +71,7 @@ def _read(file: BinaryIO, name: Any, map_location: Any) -> Any:
         raise UserValueError(_explain(name, error)) from error
     _drop_code(checkpoint)
     _name_weights(checkpoint)
+    require_checkpoint(checkpoint, f'checkpoint {shown(name, 300)}')
     return checkpoint
 
 

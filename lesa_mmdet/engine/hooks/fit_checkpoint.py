@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.runner import BaseLoop, Runner
 
 from ...checkpoints.fit import require_finite, strict_loading
+from ...checkpoints.structure import require_resumable
 from ...upstream import HOOKS, Hook
 from ...utils.errors import UserValueError
 from ..resume import find_newest, place_of, require_same_training
@@ -63,6 +64,7 @@ class FitCheckpointHook(Hook):
             if not fine_tune and loader is not None:
                 _require_same_classes(checkpoint, getattr(loader.dataset, 'metainfo', {}))
             if resume:
+                require_resumable(checkpoint, runner)
                 require_same_training(checkpoint, runner.cfg)
             self._loading = stack.pop_all()
 

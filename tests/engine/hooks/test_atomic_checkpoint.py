@@ -216,6 +216,100 @@ class TestResuming:
         build(trained.parent, load_from=str(trained)).test()  # may look on
 
 
+class TestResumedState:
+    """What a training cannot go on from is refused in one sentence; what is missing is said."""
+
+    def resume(self, path, change, **kwargs):
+        content = read_checkpoint(path)
+        change(content)
+        torch.save(content, path)
+        build(path.parent, epochs=3, load_from=str(path), resume=True, **kwargs).train()
+
+    @pytest.mark.parametrize(
+        'part, value, sentence',
+        [
+            ('meta', None, 'meta is None, but has to be a dict'),
+            ('meta', [], r'meta is \[\], but'),
+            ('meta.epoch', float('nan'), 'meta.epoch is nan, but has to be a whole number'),
+            ('meta.epoch', 10**30, 'meta.epoch is 1000000000000000000000000000000, but'),
+            ('meta.epoch', -1, 'meta.epoch is -1, but'),
+            ('meta.epoch', '2', 'meta.epoch is 2, but'),
+            ('meta.epoch', True, 'meta.epoch is True, but'),
+            ('meta.epoch', KeyError, 'meta has no epoch'),
+            ('meta.iter', 1.5, 'meta.iter is 1.5, but'),
+            ('meta.iter', KeyError, 'meta has no iter'),
+            ('meta.seed', -1, 'meta.seed is -1, but has to be a whole number'),
+            ('meta.seed', 2**40, 'meta.seed is 1099511627776, but'),
+            ('meta.seed', 'a', 'meta.seed is a, but'),
+            ('meta.cfg', 7, 'meta.cfg is 7, but has to be text'),
+            ('message_hub', KeyError, 'has no message_hub'),
+            ('message_hub', [1], r'message_hub is \[1\], but'),
+            ('message_hub.runtime_info', None, 'message_hub.runtime_info is None, but'),
+            ('message_hub.log_scalars', 'a', 'message_hub.log_scalars is a, but'),
+            ('message_hub.resumed_keys', KeyError, 'message_hub has no resumed_keys'),
+            ('message_hub.runtime_info.best_score', 'a', 'best_score is a, but has to be a finite'),
+            ('message_hub.runtime_info.best_score', float('nan'), 'best_score is nan, but'),
+            (
+                'message_hub.runtime_info.a\n2026 - all is well',
+                1,
+                r'the key a\\n2026 - all is well',
+            ),
+            ('optimizer', 7, 'optimizer is 7, but has to be a dict'),
+            ('optimizer', {}, 'optimizer has no state'),
+            ('optimizer.param_groups', {}, 'optimizer: param_groups is {}, but has to be a list'),
+            (
+                'optimizer.param_groups',
+                [],
+                'its optimizer has 0 parameters in 0 groups, this one 4',
+            ),
+            ('optimizer.param_groups.0.params', [0], 'its optimizer has 1 parameters in 1 groups'),
+            ('optimizer.param_groups.0.params', ['a'], r'params\[0\] is a, but'),
+            ('optimizer.param_groups.0.lr', float('nan'), 'lr is nan, but has to be a finite'),
+            ('optimizer.state', [], r'state is \[\], but has to be a dict'),
+            ('optimizer.state.0', 7, r'state\[0\] is 7, but has to be a dict'),
+            ('optimizer.state.0.momentum_buffer', torch.ones(9), r'shape \(9,\), the parameter'),
+            ('param_schedulers', 7, 'param_schedulers is 7, but has to be a list'),
+            ('param_schedulers', [], r'it has 0 schedules .*, the config has 1'),
+            ('param_schedulers', [7], r'\[0\] is 7, but has to be a dict'),
+            ('param_schedulers.0.last_step', 'a', r'\[0\].last_step is a, which is none of'),
+            ('param_schedulers.0.step', 1, r'\[0\].step is 1, which is none of MultiStepLR'),
+            ('param_schedulers.0.milestones', [1], r'\[0\].milestones is \[1\], which is none'),
+        ],
+    )
+    def test_odd(self, part, value, sentence, tmp_path):
+        schedule = [dict(type='MultiStepLR', milestones=[5], by_epoch=True)]
+        build(tmp_path, epochs=1, param_scheduler=schedule).train()
+
+        def change(content):
+            *parents, last = part.split('.', 4 if 'best' in part else 9)
+            for name in parents:
+                content = content[int(name) if name.isdigit() else name]
+            last = int(last) if last.isdigit() else last
+            content.pop(last) if value is KeyError else content.update({last: value})
+
+        with pytest.raises(ValueError, match=sentence) as error:
+            self.resume(tmp_path / 'epoch_1.pth', change, param_scheduler=schedule)
+        assert str(error.value).isprintable()
+
+    @pytest.mark.parametrize('key', ['optimizer', 'param_schedulers'])
+    def test_what_is_missing_is_said(self, key, tmp_path, told):
+        schedule = [dict(type='MultiStepLR', milestones=[5], by_epoch=True)]
+        build(tmp_path, epochs=1, param_scheduler=schedule).train()
+        self.resume(
+            tmp_path / 'epoch_1.pth', lambda content: content.pop(key), param_scheduler=schedule
+        )
+        assert any(f'({key}): the training goes on without' in line for line in told)
+
+    def test_all_is_there(self, tmp_path, told):
+        schedule = [
+            dict(type='LinearLR', start_factor=0.1),
+            dict(type='MultiStepLR', milestones=[1]),
+        ]
+        build(tmp_path, epochs=1, param_scheduler=schedule).train()
+        self.resume(tmp_path / 'epoch_1.pth', lambda content: None, param_scheduler=schedule)
+        assert not any('goes on without' in line for line in told)
+
+
 class TestForeignNames:
     """No file is removed because a checkpoint names it, but those that the hook itself wrote."""
 

@@ -1,0 +1,119 @@
+"""How structures from files are read: what they have to be is written down, and compared with.
+
+A schema is
+
+* a :class:`Kind`: a predicate with a name;
+* a dict: a mapping that has these keys; one whose name ends with ``?`` may be missing. Others are
+  left alone;
+* a list of one schema: a list or tuple of such values;
+* :class:`Each`: a mapping of any keys that are text, which others may print, to such values.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+from .errors import UserValueError
+from .text import shown
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of value.
+
+    Attributes:
+        name (str): What a value has to be, for people.
+        matches (Callable[[Any], bool]): Whether it is.
+    """
+
+    name: str
+    matches: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Each:
+    """A mapping of text to values of one schema."""
+
+    schema: Any
+
+
+def whole(least: int, most: int) -> Kind:
+    """Whole numbers of a range."""
+    name = f'a whole number from {least:,} to {most:,}'
+    return Kind(name, lambda v: _is_number(v, Integral) and least <= v <= most)
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    # `Integral` and `Real` are NumPy's, too; bool is a number for Python alone.
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return _is_number(value, Real) and math.isfinite(value)
+    except OverflowError:  # a number of 400 digits
+        return False
+
+
+ANY = Kind('anything', lambda _: True)
+COUNT = whole(0, 2**53)  # what JSON holds exactly
+FINITE = Kind('a finite number', _is_finite)
+TEXT = Kind('text', lambda v: isinstance(v, str) and not any('\ud800' <= c <= '\udfff' for c in v))
+DICT = Kind('a dict', lambda v: isinstance(v, Mapping))
+LIST = Kind('a list', lambda v: isinstance(v, (list, tuple)))
+
+
+def optional(kind: Kind) -> Kind:
+    """A kind of value, or None."""
+    return Kind(f'{kind.name} or None', lambda v: v is None or kind.matches(v))
+
+
+def require(value: Any, schema: Any, where: str) -> None:
+    """Compare what was read with a schema.
+
+    Args:
+        value (Any): What was read.
+        schema (Any): What it has to be.
+        where (str): What to call it in errors: the file, or the part of it.
+
+    Raises:
+        ValueError: For the first thing that differs: where, what it is, and what it has to be.
+    """
+    path = []  # of keys, from the inside out: nothing is put together while all is well
+    problem = _find(value, schema, path)
+    if problem:
+        inside = ''.join(
+            f'[{key}]' if isinstance(key, int) else f'.{shown(key, 40)}' for key in reversed(path)
+        )
+        raise UserValueError(f'{where}{": " if inside else ""}{inside.lstrip(".")} {problem}')
+
+
+def _find(value: Any, schema: Any, path: list) -> str | None:
+    """What is wrong, and where."""
+    if isinstance(schema, Kind):
+        if schema.matches(value):
+            return None
+        return f'is {shown(value, 60)}, but has to be {schema.name}'
+    kind = LIST if isinstance(schema, list) else DICT
+    if not kind.matches(value):
+        return f'is {shown(value, 60)}, but has to be {kind.name}'
+    if isinstance(schema, list):
+        children = ((index, child, schema[0]) for index, child in enumerate(value))
+    elif isinstance(schema, Each):
+        children = ((key, child, schema.schema) for key, child in value.items())
+    else:
+        missing = next((k for k in schema if not k.endswith('?') and k not in value), None)
+        if missing is not None:
+            return f'has no {missing}'
+        names = ((key.removesuffix('?'), part) for key, part in schema.items())
+        children = ((name, value[name], part) for name, part in names if name in value)
+    for key, child, part in children:
+        if isinstance(schema, Each) and not (isinstance(key, str) and key.isprintable()):
+            return f'has the key {shown(key, 60)}, but keys have to be text that can be printed'
+        problem = _find(child, part, path)
+        if problem:
+            path.append(key)
+            return problem
+    return None
