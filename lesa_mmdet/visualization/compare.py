@@ -97,7 +97,7 @@ def draw_beside_truth(
     for index in np.linspace(0, len(dataset) - 1, num_images).astype(int):
         sample = dataset[int(index)]['data_samples']
         image = read_image(sample.img_path)
-        detected = inference_detector(model, sample.img_path)
+        detected = inference_detector(model, mmcv.rgb2bgr(image))
         detected.gt_instances = sample.gt_instances
         detected.gt_instances.bboxes = detected.gt_instances.bboxes.tensor
         visualizer.add_datasample(

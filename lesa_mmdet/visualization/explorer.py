@@ -12,7 +12,7 @@ import cv2
 import mmcv
 import numpy as np
 from mmengine.structures import BaseDataElement
-from PIL import Image
+from PIL import Image, ImageOps
 from pycocotools import mask as coco_masks
 from torch import nn
 
@@ -194,13 +194,25 @@ def read_upload(content: bytes | bytearray) -> np.ndarray:
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
             width, height = image.size  # of the header alone
-        if width * height <= MAX_PIXELS:
-            return fit_image(mmcv.imfrombytes(content, channel_order='rgb'))
+            if width * height <= MAX_PIXELS:
+                return fit_image(_decode(image))
     except UserValueError:
         raise
     except Exception as error:  # decoders raise whatever a broken file leads them to
         raise UserValueError(f'the file is no image of {", ".join(FORMATS)}, or broken') from error
     raise UserValueError(f'the image has {width} x {height} pixels; at most {MAX_PIXELS} are taken')
+
+
+def _decode(image: Image.Image) -> np.ndarray:
+    """The pixels (H, W, 3), RGB, of an image of which the header has been read.
+
+    By Pillow: OpenCV allocates what a PNG of a few bytes says that its chunks have, gigabytes.
+    """
+    image.draft('RGB', (MAX_SIDE, MAX_SIDE))  # of a large JPEG only as many as are needed
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith('I'):  # grey, of 16 bits
+        return np.stack((np.asarray(image) >> 8,) * 3, axis=-1).astype(np.uint8)
+    return np.asarray(image.convert('RGB'))
 
 
 def fit_image(pixels: np.ndarray) -> np.ndarray:

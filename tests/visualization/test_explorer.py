@@ -2,6 +2,8 @@
 
 import base64
 import io
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -141,11 +143,14 @@ def test_an_upload_is_read_as_its_file_is(tmp_path):
         ('clear.png', 'RGBA', {}),
     ):
         Image.fromarray(pixels).convert(mode).save(tmp_path / name, **options)
+        read = read_upload((tmp_path / name).read_bytes()).astype(int)
+        expected = read_image(tmp_path / name)
+        assert read.shape == expected.shape
+        assert np.abs(read - expected).mean() < (1 if name.endswith('jpeg') else 0.01)
+    for name, deep in (('colour.png', pixels), ('grey.png', pixels[..., 0])):
+        cv2.imwrite(str(tmp_path / name), deep.astype(np.uint16) * 257)
         read = read_upload((tmp_path / name).read_bytes())
         np.testing.assert_array_equal(read, read_image(tmp_path / name))
-    cv2.imwrite(str(tmp_path / 'deep.png'), pixels.astype(np.uint16) * 257)
-    deep = read_upload((tmp_path / 'deep.png').read_bytes())
-    np.testing.assert_array_equal(deep, read_image(tmp_path / 'deep.png'))
 
 
 @pytest.mark.parametrize(
@@ -167,8 +172,45 @@ def test_what_is_no_image_is_refused_in_a_sentence(content):
         read_upload(content)
 
 
+def chunk(kind, length, content=b''):
+    return length.to_bytes(4, 'big') + kind + content + bytes(4)
+
+
+def peak():
+    """The most memory that this process has had since it was last forgotten, in bytes."""
+    status = Path('/proc/self/status').read_text(encoding='utf-8')
+    return 1024 * int(status.partition('VmHWM:')[2].split()[0])
+
+
+@pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='Linux tells the memory')
+def test_mutated_images_take_neither_memory_nor_time():
+    """A PNG's chunks may say that they have gigabytes."""
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    png, rng = as_file(pixels), np.random.default_rng(0)
+    files = []
+    for kind in (b'IDAT', b'tEXt', b'acTL', b'fdAT', b'zTXt', b'iCCP', b'PLTE'):
+        for length in (0x7FFFFFFF, 0x10000000):
+            files.append(png[:33] + chunk(kind, length) + png[33:])
+    for suffix in explorer.FORMATS:
+        whole = np.frombuffer(as_file(pixels, suffix), np.uint8)
+        for _ in range(300):
+            mutated = whole.copy()
+            end = rng.choice((40, len(whole)))
+            mutated[rng.integers(0, end, rng.integers(1, 8))] = rng.choice((0, 127, 255))
+            files.append(mutated.tobytes())
+    Path('/proc/self/clear_refs').write_text('5', encoding='utf-8')  # forget the peak
+    before = peak()
+    for number, content in enumerate(files):
+        begun = time.process_time()
+        try:
+            assert read_upload(content).dtype == np.uint8
+        except UserValueError as error:
+            assert len(str(error)) < 200
+        assert time.process_time() - begun < 2 and peak() - before < 500_000_000, number
+
+
 def test_what_is_too_large_is_refused_before_it_is_decoded(monkeypatch):
-    monkeypatch.setattr(explorer.mmcv, 'imfrombytes', lambda *_, **__: pytest.fail('decoded'))
+    monkeypatch.setattr(explorer, '_decode', lambda _: pytest.fail('decoded'))
     huge = as_file(np.zeros((6400, 6400), np.uint8))
     with pytest.raises(UserValueError, match='has 6400 x 6400 pixels; at most 40000000 are taken'):
         read_upload(huge)
