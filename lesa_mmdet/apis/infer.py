@@ -100,6 +100,7 @@ def infer(
                     report.done += 1
     finally:
         records.write_results(runner.predictor.categories())
+        records.close()
     return report
 
 

@@ -1,6 +1,7 @@
 """What is done, on disk: results of images and videos, from which an interrupted run goes on."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -9,11 +10,38 @@ from mmengine.fileio import dump
 
 from ..utils.errors import UserValueError
 from ..utils.images import IMAGE_SUFFIXES
-from ..utils.paths import is_url
+from ..utils.paths import is_url, require_regular
+from ..utils.schema import COUNT, DICT, TEXT, Kind, optional, parse_json, require
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 VIDEO_SUFFIXES = frozenset(
     '.3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv'.split()
 )
+
+# Of a drawing: a file of the folder of drawings, and no other.
+_NAME = Kind(
+    'the name of a file, without a folder',
+    lambda v: (
+        TEXT.matches(v)
+        and v.isprintable()
+        and v not in ('', '.', '..')
+        and not re.search(r'[/\\:]', v)
+    ),
+)
+_STAMP = Kind(
+    'two numbers',
+    lambda v: isinstance(v, list) and len(v) == 2 and all(type(n) is int for n in v),
+)
+_ENTRY = {
+    'source': TEXT,
+    'stamp': optional(_STAMP),
+    'name': _NAME,
+    'images': [{'file_name': TEXT, 'height': COUNT, 'width': COUNT, 'results': [DICT]}],
+}
 
 
 class Records:
@@ -24,32 +52,70 @@ class Records:
         settings (dict): What results depend on. Those of other settings are not mixed with these.
 
     Raises:
-        ValueError: If the folder has results of other settings.
+        ValueError: If the folder has results of other settings, another process writes there, or
+            the file is none of this class.
     """
 
     def __init__(self, folder: Path, settings: dict) -> None:
         self.folder, self._path = folder, folder / 'records.jsonl'
         self._done = {}
         folder.mkdir(parents=True, exist_ok=True)
-        if not self._path.exists():
-            self._path.write_text(json.dumps(settings) + '\n', encoding='utf-8')
-        content = self._path.read_bytes()
-        whole = content[: content.rfind(b'\n') + 1]  # a run was killed while it wrote the rest
+        for name in ('records.jsonl', 'predictions.json', 'images.json'):
+            self._require_no_link(folder / name)
+        if self._path.exists():
+            require_regular(self._path, 'the list of results')
+        self._file = self._path.open('a+b')
         try:
-            first, *entries = map(json.loads, whole.splitlines() or [b'{}'])
-        except ValueError as error:
-            raise UserValueError(f'{self._path} is broken: delete it to start over') from error
+            self._lock()
+            self._read(settings)
+        except BaseException:
+            self.close()
+            raise
+
+    def _lock(self) -> None:
+        """Keep other processes out until the file is closed."""
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserValueError(
+                f'{self.folder} is in use by another run: wait for its end, or name another folder'
+            ) from error
+        except OSError:  # a disk without locks
+            pass
+
+    def _read(self, settings: dict) -> None:
+        """Read what is done."""
+        self._file.seek(0)
+        content = self._file.read()
+        whole = content[: content.rfind(b'\n') + 1]  # a run was killed while it wrote the rest
+        first, *entries = map(self._parse, whole.splitlines() or [json.dumps(settings)])
         other = [key for key in settings if first.get(key) != settings[key]]
         if other:
             raise UserValueError(
-                f'{folder} has results of another {" and ".join(other)}: name another folder, '
+                f'{self.folder} has results of another {" and ".join(other)}: name another folder, '
                 'or delete this one to start over'
             )
-        if len(whole) < len(content):
-            with self._path.open('r+b') as file:
-                file.truncate(len(whole))
+        self._file.truncate(len(whole))
+        if not whole:
+            self._append(settings)
         for entry in entries:
+            require(entry, _ENTRY, f'{self._path} is broken, delete it to start over: an entry')
             self._done[entry['source']] = entry
+
+    def _parse(self, line: bytes) -> dict:
+        line = parse_json(line, f'{self._path} is broken, delete it to start over: a line')
+        require(line, DICT, f'{self._path} is broken, delete it to start over: a line')
+        return line
+
+    def _append(self, entry: dict) -> None:
+        self._file.write(json.dumps(entry).encode() + b'\n')
+        self._file.flush()
+
+    def close(self) -> None:
+        """Let others write to the folder."""
+        self._file.close()
 
     def has(self, source: str) -> bool:
         """Whether a source is done, has not changed since, and its drawing is there."""
@@ -73,8 +139,18 @@ class Records:
         return name
 
     def drawing(self, name: str) -> Path:
-        """Where a drawing is."""
-        return self.folder / 'vis' / name
+        """Where a drawing is.
+
+        Raises:
+            ValueError: If there is a link, which may lead out of the folder.
+        """
+        path = self.folder / 'vis' / name
+        self._require_no_link(path)
+        return path
+
+    def _require_no_link(self, path: Path) -> None:
+        if path.is_symlink():
+            raise UserValueError(f'{path} is a link, to which nothing is written: remove it')
 
     def add(self, source: str, name: str, images: Sequence[dict]) -> None:
         """Note that a source is done.
@@ -87,8 +163,7 @@ class Records:
         """
         entry = dict(source=_key(source), stamp=stamp(source), name=name, images=list(images))
         self._done[entry['source']] = entry
-        with self._path.open('a', encoding='utf-8') as file:
-            file.write(json.dumps(entry) + '\n')
+        self._append(entry)
 
     def write_results(self, categories: Sequence[dict]) -> None:
         """Write ``predictions.json`` and ``images.json`` of all that is done.
@@ -100,7 +175,7 @@ class Records:
         ids = [Path(image['file_name']).stem for image in images]
         numbers = {}
         for index, name in enumerate(ids):
-            if name.isascii() and name.isdigit():
+            if re.fullmatch('[0-9]{1,15}', name):
                 numbers.setdefault(int(name), index)
         of_index = {index: number for number, index in numbers.items()}
         free = max(numbers, default=0) + 1
@@ -108,9 +183,9 @@ class Records:
         for index, image in enumerate(images):
             if index not in of_index:
                 of_index[index], free = free, free + 1
-            listed.append(dict(id=of_index[index], **image))
+            listed.append({**image, 'id': of_index[index]})
             results = listed[-1].pop('results')
-            predictions += [dict(image_id=of_index[index], **result) for result in results]
+            predictions += [{**result, 'image_id': of_index[index]} for result in results]
         dump(predictions, self.folder / 'predictions.json')
         dataset = dict(images=listed, annotations=[], categories=list(categories))
         dump(dataset, self.folder / 'images.json')

@@ -9,13 +9,16 @@ A schema is
 * :class:`Each`: a mapping of any keys that are text, which others may print, to such values.
 """
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 from .errors import UserValueError
+from .paths import open_regular
 from .text import shown
 
 
@@ -88,6 +91,38 @@ def require(value: Any, schema: Any, where: str) -> None:
             f'[{key}]' if isinstance(key, int) else f'.{shown(key, 40)}' for key in reversed(path)
         )
         raise UserValueError(f'{where}{": " if inside else ""}{inside.lstrip(".")} {problem}')
+
+
+def parse_json(text: str | bytes, what: str) -> Any:
+    """Read JSON of somebody else.
+
+    Args:
+        text (str or bytes): All of it, as UTF-8.
+        what (str): What to call it in errors.
+
+    Raises:
+        ValueError: If it is none, or nested so deep that Python cannot read it.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = 'nested too deep' if isinstance(error, RecursionError) else shown(error)
+        raise UserValueError(f'{what} is no JSON, or it is truncated: {reason}') from error
+
+
+def read_json(path: str | Path, what: str = '') -> Any:
+    """Read a JSON file of somebody else.
+
+    Args:
+        path (str or Path): The file.
+        what (str): What to call it in errors, before its path.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+        ValueError: If it is no file, or holds no JSON.
+    """
+    with open_regular(path, what) as file:
+        return parse_json(file.read(), f'{what} {path}'.strip())
 
 
 def _find(value: Any, schema: Any, path: list) -> str | None:
