@@ -1,10 +1,8 @@
 """The wheel in another folder: its configs, and a foreign project that builds on them."""
 
-import ast
 import email
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +12,7 @@ import pytest
 from mmengine.fileio import load
 from packaging.requirements import Requirement
 
+import lesa_mmdet
 from lesa_mmdet import config_path
 
 from helpers.paths import ROOT
@@ -86,7 +85,11 @@ def test_wheel_has_package_configs_and_index(wheel):
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if '.dist-info/' not in name}
     files = [*ROOT.glob('configs/**/*.py'), *ROOT.glob('configs/**/*.yml')]
     of_mim = {path.relative_to(ROOT).as_posix() for path in files} | {'model-index.yml'}
-    own = [*ROOT.glob('lesa_mmdet/**/*.py'), *ROOT.glob('lesa_mmdet/visualization/web/*')]
+    own = [
+        *ROOT.glob('lesa_mmdet/**/*.py'),
+        ROOT / 'lesa_mmdet' / 'py.typed',
+        *ROOT.glob('lesa_mmdet/visualization/web/*'),
+    ]
     modules = {path.relative_to(ROOT).as_posix() for path in own}
     assert packed == {f'lesa_mmdet/.mim/{name}' for name in of_mim} | modules
     index = load(ROOT / 'model-index.yml')['Import']
@@ -167,19 +170,25 @@ except ModuleNotFoundError as error:
     assert missing in said and "OpenMMLab's" in said and "OneDL's" in said
 
 
-def test_no_stack_is_required_and_extras_are_of_one_stack_each(wheel):
+@pytest.fixture(scope='module')
+def of(wheel):
+    """What the wheel requires with an extra, or with none: versions by names."""
     with zipfile.ZipFile(wheel) as archive:
         [name] = [name for name in archive.namelist() if name.endswith('.dist-info/METADATA')]
         metadata = email.message_from_bytes(archive.read(name))
     required = [Requirement(line) for line in metadata.get_all('Requires-Dist')]
+    assert metadata['Version'] == lesa_mmdet.__version__
+    assert (
+        metadata['Requires-Python'] == '>=3.10' and metadata['License-Expression'] == 'Apache-2.0'
+    )
+    return lambda extra: {
+        r.name: r.specifier
+        for r in required
+        if r.marker is None or r.marker.evaluate(dict(extra=extra))
+    }
 
-    def of(extra):
-        return {
-            r.name: r.specifier
-            for r in required
-            if r.marker is None or r.marker.evaluate(dict(extra=extra))
-        }
 
+def test_no_stack_is_required_and_extras_are_of_one_stack_each(of):
     base = of('')
     assert not any('mm' in name for name in base)
     stacks = {
@@ -198,10 +207,8 @@ def test_no_stack_is_required_and_extras_are_of_one_stack_each(wheel):
 
 
 @pytest.mark.parametrize('stack', ['openmmlab', 'onedl'])
-def test_pinned_requirements_are_within_the_extras(stack):
-    source = (ROOT / 'setup.py').read_text(encoding='utf-8')
-    extras = ast.literal_eval(re.search(r'extras_require=(\{.*?\n    \}),', source, re.S)[1])
-    allowed = {(r := Requirement(line)).name: r.specifier for line in extras[stack]}
+def test_pinned_requirements_are_within_the_extras(stack, of):
+    allowed = of(stack)
     for line in (ROOT / 'requirements' / f'{stack}.txt').read_text(encoding='utf-8').splitlines():
         if not line.startswith('#'):
             name, pinned = line.split('==')
