@@ -1,3 +1,6 @@
+import patches  # first: an empty yapf takes the place of the real one
+
+# isort: split
 import importlib.util
 import os
 import signal
@@ -11,16 +14,19 @@ import torch
 from hypothesis import settings
 from mmengine.logging import MMLogger
 
-import helpers.quick_mmengine  # noqa: F401
-from helpers.forked import execute, run_forked
 from helpers.paths import COCO_ROOT, ROOT
+from patches.forked import execute, run_forked
 
 # What programs that tests start inherit. Of small models, threads would wait for each other.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
-STUBS = str(ROOT / 'tests' / 'stubs')
-os.environ['PYTHONPATH'] = os.pathsep.join([STUBS, *filter(None, [os.environ.get('PYTHONPATH')])])
+os.environ['PYTHONPATH'] = os.pathsep.join(
+    filter(None, [*patches.STUBS, os.environ.get('PYTHONPATH')])
+)
 if not torch.cuda.is_available():
     os.environ.setdefault('TRITON_INTERPRET', '1')  # read once, while the package is imported
+
+if not patches.PLAIN:
+    import patches.quick_mmengine  # noqa: F401
 
 settings.register_profile('untimed', deadline=None)  # machines may be busy
 settings.load_profile('untimed')
@@ -72,7 +78,7 @@ def run(tmp_path_factory):
         command = [str(part) for part in command]
         is_program = command[0].endswith('.py')
         path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
-        if is_program and (not env if forked is None else forked):
+        if is_program and not patches.PLAIN and (not env if forked is None else forked):
             output = tmp_path_factory.mktemp('run') / 'output.txt'
             code = run_forked(execute, command, {'PATH': path, **env}, output=output)
             printed = output.read_text(encoding='utf-8')

@@ -83,7 +83,7 @@ def pip(*arguments):
 
 def test_wheel_has_package_configs_and_index(wheel):
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if '.dist-info/' not in name}
-    files = [*ROOT.glob('configs/**/*.py'), *ROOT.glob('configs/**/*.yml')]
+    files = [path for path in ROOT.glob('configs/**/*.*') if path.suffix != '.pyc']
     of_mim = {path.relative_to(ROOT).as_posix() for path in files} | {'model-index.yml'}
     own = [
         *ROOT.glob('lesa_mmdet/**/*.py'),

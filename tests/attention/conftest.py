@@ -3,8 +3,10 @@ import torch
 
 from lesa_mmdet.attention.support import HAS_TRITON, INTERPRETED
 
-if HAS_TRITON and INTERPRETED:
-    import helpers.quick_triton  # noqa: F401
+from patches import PLAIN
+
+if HAS_TRITON and INTERPRETED and not PLAIN:
+    import patches.quick_triton  # noqa: F401
 
 
 @pytest.fixture(

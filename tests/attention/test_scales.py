@@ -15,7 +15,7 @@ from lesa_mmdet.attention.decomposed.reference import (
     similarity_terms,
 )
 
-from helpers.forked import start_server
+from patches.forked import start_server
 
 HEADS = 2
 

@@ -92,7 +92,7 @@ def test_refused_or_harmless(tmp_path):
     files.mkdir(), here.mkdir()
     write_files(files)
     result = subprocess.run(
-        [sys.executable, ROOT / 'tests' / 'helpers' / 'read_in_children.py', files],
+        [sys.executable, ROOT / 'tests' / 'programs' / 'read_in_children.py', files],
         cwd=here,
         capture_output=True,
         encoding='utf-8',

@@ -12,8 +12,8 @@ from mmengine.runner import Runner
 import lesa_mmdet  # noqa: F401
 
 from helpers.configs import (
+    MMDETS_OWN,
     NAMES,
-    OTHERS,
     RELEASED,
     SWINS,
     load,
@@ -137,11 +137,11 @@ def test_recipe_is_the_released_one(name):
     assert rcnn.score_thr == (0.001 if name.startswith('htc') else 0.05)
 
 
-@pytest.mark.parametrize('name', OTHERS)
+@pytest.mark.parametrize('name', MMDETS_OWN)
 def test_other_detectors_are_mmdets_but_for_the_backbone(name, tmp_path):
     cfg = load(name).to_dict()
     base = tmp_path / 'base.py'
-    base.write_text(f'_base_ = {OTHERS[name]!r}', encoding='utf-8')
+    base.write_text(f'_base_ = {MMDETS_OWN[name]!r}', encoding='utf-8')
     theirs = Config.fromfile(base).to_dict()
     backbone = cfg['model']['backbone']
     assert backbone['type'] == 'LESA_ResNet'

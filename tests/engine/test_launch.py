@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 
 from lesa_mmdet.engine import launch
 
-from helpers.paths import ROOT
+from helpers.paths import DEMO, ROOT
 
 
 def test_tools_are_those_of_the_installed_mmdet():
@@ -31,7 +31,7 @@ def test_unknown_config(monkeypatch):
         launch.run_tool('train')
 
 
-CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py'
+CONFIG = str(DEMO.relative_to(ROOT))
 
 
 @pytest.mark.parametrize('tool', ['train', 'test'])

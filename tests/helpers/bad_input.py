@@ -25,8 +25,8 @@ from lesa_mmdet.datasets.shapes import generate
 from lesa_mmdet.upstream import MODELS
 
 from helpers.configs import shrink
-from helpers.forked import execute, run_forked
 from helpers.paths import DEMO, ROOT
+from patches.forked import execute, run_forked
 
 TIMEOUT = 300  # seconds
 

@@ -10,11 +10,13 @@ from mmengine.config import Config
 
 from helpers.paths import ROOT
 
-OTHERS = ('_base_', 'imagenet', 'crops')  # parts of configs, classifiers
-CONFIGS = sorted(path for path in ROOT.glob('configs/*/*.py') if path.parent.name not in OTHERS)
+NO_DETECTORS = ('_base_', 'imagenet', 'crops')  # parts of configs, classifiers
+CONFIGS = sorted(
+    path for path in ROOT.glob('configs/*/*.py') if path.parent.name not in NO_DETECTORS
+)
 NAMES = [path.stem for path in CONFIGS]
 # Detectors that are mmdet's own, recipe included, but for the backbone.
-OTHERS = {
+MMDETS_OWN = {
     'dino-4scale_lesa-r50_8xb2-12e_coco': 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py',
     'mask2former_lesa-r50_8xb2-lsj-50e_coco': (
         'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py'
@@ -22,7 +24,7 @@ OTHERS = {
 }
 SWINS = [path.stem for path in CONFIGS if path.parent.name == 'elsa']
 RELEASED = [  # the recipe of LESA's paper
-    name for name in NAMES if 'coco' in name and name not in (*OTHERS, *SWINS)
+    name for name in NAMES if 'coco' in name and name not in (*MMDETS_OWN, *SWINS)
 ]
 
 BASE_CHANNELS = 8

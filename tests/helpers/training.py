@@ -9,7 +9,7 @@ import torch
 from mmengine.hooks import ParamSchedulerHook
 from mmengine.registry import OPTIMIZERS, PARAM_SCHEDULERS
 
-from helpers.forked import execute_in_session, start_forked
+from patches.forked import execute_in_session, start_forked
 
 
 def start(*command, output):

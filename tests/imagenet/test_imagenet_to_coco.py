@@ -14,12 +14,12 @@ from lesa_mmdet.datasets.shapes import generate
 from lesa_mmdet.visualization.curves import read_scalars
 
 from helpers.classifiers import load, options
-from helpers.paths import ROOT
+from helpers.paths import DEMO
 from helpers.training import printed_metrics
 
 pytestmark = pytest.mark.slow
 
-DETECTOR = ROOT / 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py'
+DETECTOR = DEMO
 EPOCHS, ITERATIONS = 2, 4
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 from filelock import FileLock
 
 from helpers.paths import ROOT
+from patches import PLAIN
 
 FOLDER = ROOT / 'build' / 'tests'
 
@@ -26,6 +27,8 @@ def cached(
         versions (Iterable[str]): Versions of packages that it depends on.
         make (Callable): Returns what JSON can hold.
     """
+    if PLAIN:
+        return json.loads(json.dumps(make()))
     digest = hashlib.sha256(repr(list(versions)).encode())
     for file in sorted(files):
         digest.update(f'\n{file.relative_to(ROOT)}\n'.encode() + file.read_bytes())

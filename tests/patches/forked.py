@@ -15,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 from helpers.paths import ROOT
+from patches import PLAIN
 
 
 def run_forked(
@@ -70,8 +71,10 @@ def execute(command: Sequence[str], env: Mapping[str, str] = {}) -> None:
 @cache
 def start_server() -> BaseContext:
     """Start the process that has imported what programs need, and from which they are forked."""
+    if PLAIN:
+        return multiprocessing.get_context('spawn')
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['helpers.preload'])
+    context.set_forkserver_preload(['patches.preload'])
     folders = [str(ROOT), str(ROOT / 'tests'), os.environ.get('PYTHONPATH', '')]
     # Triton, which torch imports, for compiling: what interprets its kernels is not forked.
     with patch.dict(os.environ, PYTHONPATH=os.pathsep.join(folders), TRITON_INTERPRET='0'):
@@ -82,9 +85,10 @@ def start_server() -> BaseContext:
 def _run(function: Callable, args: tuple, output: Path, environ: dict[str, str]) -> None:
     import torch
 
-    from helpers.preload import PATH
+    if not PLAIN:
+        from patches.preload import PATH
 
-    sys.path[:] = PATH
+        sys.path[:] = PATH
     torch.set_num_threads(1)  # pools of threads do not survive a fork
     os.environ.clear()
     os.environ.update(environ)

@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 import lesa_mmdet  # noqa: F401
 
-import helpers.quick_mmengine  # noqa: F401
+import patches.quick_mmengine  # noqa: F401
 from helpers.paths import DEMO
 
 PATH = sys.path.copy()  # which a test's process may have changed for itself

@@ -1,6 +1,6 @@
 """Compiles the kernels for a GPU that is not there, and prints what they are made of.
 
-python compile_kernels.py 80 90
+python compile_neighborhood.py 80 90
 """
 
 import sys

@@ -7,11 +7,12 @@ import pytest
 
 from lesa_mmdet.datasets.shapes import generate
 
+from helpers.paths import DEMO, ROOT
 from helpers.training import printed_metrics
 
 pytestmark = pytest.mark.slow
 
-CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py'
+CONFIG = str(DEMO.relative_to(ROOT))
 FEW = ('train_cfg.max_epochs=1', 'train_dataloader.dataset.indices=16')
 
 

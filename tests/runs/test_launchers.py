@@ -10,9 +10,9 @@ import torch
 
 from lesa_mmdet.datasets.shapes import generate
 
-from helpers.paths import ROOT
+from helpers.paths import DEMO, ROOT
 
-CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py'
+CONFIG = str(DEMO.relative_to(ROOT))
 
 
 @pytest.fixture

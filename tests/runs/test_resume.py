@@ -10,11 +10,12 @@ from lesa_mmdet.checkpoints.files import read_checkpoint
 from lesa_mmdet.datasets.shapes import generate
 from lesa_mmdet.visualization.curves import read_scalars
 
+from helpers.paths import DEMO, ROOT
 from helpers.training import kill, start
 
 pytestmark = pytest.mark.slow
 
-CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py'
+CONFIG = str(DEMO.relative_to(ROOT))
 EPOCHS, ITERATIONS = 3, 8
 
 

@@ -9,9 +9,11 @@ from pycocotools.coco import COCO
 
 from lesa_mmdet.visualization.curves import read_scalars
 
+from helpers.paths import DEMO, ROOT
+
 pytestmark = pytest.mark.slow
 
-CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py'
+CONFIG = str(DEMO.relative_to(ROOT))
 
 
 @pytest.fixture

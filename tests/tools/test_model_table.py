@@ -13,9 +13,9 @@ from mmengine.config import Config
 from mmengine.fileio import load
 
 from helpers.backbones import mmdet_scope  # noqa: F401
-from helpers.cached import cached
 from helpers.golden import golden_cases
-from helpers.paths import ROOT
+from helpers.paths import DEMO, ROOT
+from patches.cached import cached
 
 pytestmark = pytest.mark.slow
 
@@ -219,7 +219,7 @@ class TestCommandLine:
         assert line.endswith('| 79.55, 94.79 |')
 
     def test_prints_named_configs(self, tool, run):
-        config = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py'
+        config = str(DEMO.relative_to(ROOT))
         out = run('tools/model_table.py', config, '--json')
         (row,) = json.loads(out[out.index('[\n') :])
         assert row['config'] == config

@@ -11,8 +11,8 @@ import torch
 
 from lesa_mmdet.attention import support
 
-from helpers.cached import cached
 from helpers.paths import ROOT
+from patches.cached import cached
 
 triton = pytest.importorskip('triton', reason='Triton is not installed')
 

@@ -99,7 +99,7 @@ def test_kernels_compile_for_a_gpu(tmp_path):
     environment = {name: x for name, x in os.environ.items() if name != 'TRITON_INTERPRET'}
     path = f'{ROOT}{os.pathsep}{environment.get("PYTHONPATH", "")}'
     result = subprocess.run(
-        [sys.executable, ROOT / 'tests' / 'helpers' / 'compile_neighborhood.py', '80', '90'],
+        [sys.executable, ROOT / 'tests' / 'programs' / 'compile_neighborhood.py', '80', '90'],
         env={**environment, 'TRITON_CACHE_DIR': str(tmp_path), 'PYTHONPATH': path},
         capture_output=True,
         encoding='utf-8',

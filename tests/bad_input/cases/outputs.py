@@ -10,8 +10,8 @@ from lesa_mmdet.datasets.shapes import generate
 from lesa_mmdet.evaluation.submission import CocoSubmission, pack
 
 from helpers.bad_input import Case
+from helpers.paths import DEMO
 
-DEMO = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py'
 MASK_RCNN = 'configs/mask_rcnn/mask-rcnn_lesa-r50_fpn_8xb1-1x_coco-1024.py'
 COMPARE, MAP = 'tools/analysis/compare.py', 'tools/analysis/attention_map.py'
 WEIGHTS, CURVES = 'tools/analysis/term_weights.py', 'tools/plot_curves.py'
