@@ -178,7 +178,7 @@ def measure(
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
     parser.add_argument(
         '--capability', nargs='+', default=['8.0', '9.0', '10.0'], help='of the GPU'
     )

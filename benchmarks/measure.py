@@ -29,9 +29,9 @@ RESULTS = Path(__file__).with_name('results')
 RSS_UNIT = 1 if sys.platform == 'darwin' else 1024  # bytes in a unit of ru_maxrss
 
 
-def make_parser(description: str, seconds: float = 5) -> ArgumentParser:
+def make_parser(description: str | None, seconds: float = 5) -> ArgumentParser:
     """A parser of the options of all comparisons: ``--device``, ``--seconds``, ``--json``."""
-    parser = ArgumentParser(description=description.splitlines()[0])
+    parser = ArgumentParser(description=(description or '').partition('\n')[0])
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument(
         '--seconds', type=float, default=seconds, help='time to repeat each step for'

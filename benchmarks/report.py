@@ -354,7 +354,7 @@ def render(text: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument('--write', action='store_true', help='write them into the documents')
     group.add_argument('--check', action='store_true', help='fail if --write would change any')

@@ -338,7 +338,7 @@ def with_starts(runs: Sequence[Run], work_dir: Path) -> list[Run]:
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
     parser.add_argument('--seeds', type=int, default=5, help='runs of a model on a data set')
     parser.add_argument('--study', choices=STUDIES, default='operators')
     parser.add_argument('--models', nargs='+', choices=MODELS, help="default: the study's")

@@ -25,7 +25,7 @@ from lesa_mmdet.utils.configs import load_config
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
     parser.add_argument('config')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     add_json(parser)

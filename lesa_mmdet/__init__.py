@@ -7,6 +7,7 @@ from .datasets import CheckedCocoDataset
 from .engine.hooks import (
     AtomicCheckpointHook,
     BackboneAutocastHook,
+    ClassNumbersHook,
     EpochSeedHook,
     FiniteLossHook,
     FitCheckpointHook,
@@ -27,6 +28,7 @@ __all__ = [
     'AugmentedAttention',
     'BackboneAutocastHook',
     'CheckedCocoDataset',
+    'ClassNumbersHook',
     'CocoSubmission',
     'ELSA_Swin',
     'EpochSeedHook',

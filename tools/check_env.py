@@ -30,7 +30,7 @@ PROJECT = {
     'lesa_mmdet': 'pip install --no-build-isolation --no-deps -e .',
 }
 TESTS = dict.fromkeys(
-    ('hypothesis', 'onnx', 'onnxscript', 'pytest', 'ruff', 'xdist'),
+    ('hypothesis', 'onnx', 'onnxscript', 'pyrefly', 'pytest', 'ruff', 'xdist'),
     'pip install -r requirements/tests.txt',
 )
 # Reported beside what mmdet collects, those of either stack.

@@ -20,7 +20,7 @@ from lesa_mmdet.utils.paths import check_output
 
 @command
 def main() -> None:
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=(__doc__ or '').partition('\n')[0])
     parser.add_argument('config')
     parser.add_argument('checkpoint')
     parser.add_argument('out', type=Path)

@@ -11,7 +11,7 @@ lesa_hooks = dict(
     # Resumed runs draw the random numbers of uninterrupted ones.
     sampler_seed=dict(type='EpochSeedHook'),
     # Mistakes that would show in the results alone, or not at all.
-    num_classes=dict(type='NumClassCheckHook'),
+    num_classes=dict(type='ClassNumbersHook'),
     finite_loss=dict(type='FiniteLossHook'),
     mask_memory=dict(type='MaskMemoryHook'),
     # All processes evaluate the statistics of batch norm that the checkpoint has, where it is

@@ -2,6 +2,7 @@
 
 from .atomic_checkpoint import AtomicCheckpointHook
 from .autocast import BackboneAutocastHook
+from .class_numbers import ClassNumbersHook
 from .epoch_seed import EpochSeedHook
 from .finite_loss import FiniteLossHook
 from .fit_checkpoint import FitCheckpointHook
@@ -12,6 +13,7 @@ from .work_dir_lock import WorkDirLockHook
 __all__ = [
     'AtomicCheckpointHook',
     'BackboneAutocastHook',
+    'ClassNumbersHook',
     'EpochSeedHook',
     'FiniteLossHook',
     'FitCheckpointHook',

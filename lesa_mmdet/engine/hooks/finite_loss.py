@@ -10,7 +10,8 @@ from ...utils.errors import UserValueError
 class FiniteLossHook(CheckInvalidLossHook):
     """mmdet's ``CheckInvalidLossHook``, which says what the loss is and what to do about it.
 
-    It looks at every loss: mmengine has copied it from the GPU for the log already.
+    mmdet asserts that it is finite, which ``python -O`` removes. This hook looks at every loss:
+    mmengine has copied it from the GPU for the log already.
 
     Args:
         interval (int): Iterations from one look to the next.
@@ -31,12 +32,11 @@ class FiniteLossHook(CheckInvalidLossHook):
         Raises:
             ValueError: If it is infinite or not a number.
         """
-        try:
-            super().after_train_iter(runner, batch_idx, data_batch, outputs)
-        except AssertionError as error:
+        loss = outputs['loss']
+        if self.every_n_train_iters(runner, self.interval) and not loss.isfinite():
             raise UserValueError(
-                f'the loss is {outputs["loss"].item()} in iteration {runner.iter + 1}: the '
+                f'the loss is {loss.item()} in iteration {runner.iter + 1}: the '
                 'training stops before its weights are saved; lower the learning rate '
                 '(optim_wrapper.optimizer.lr), clip gradients (optim_wrapper.clip_grad.max_norm), '
                 'or look for broken boxes with tools/check_dataset.py'
-            ) from error
+            )
