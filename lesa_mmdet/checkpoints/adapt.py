@@ -73,7 +73,7 @@ def adapt_state_dict(
         return  # torch says what is missing, if anybody wants to know
 
     if getattr(backbone, 'pretrained_conv', False):
-        from_convolutions(given, backbone, zero_init_context=backbone.zero_init_context)
+        from_convolutions(given, backbone, zero_init_context=bool(backbone.zero_init_context))
     _fit_positions(given, own)
     _start_offsets(given, own)
     _fit_output_norms(given, own)
@@ -91,25 +91,29 @@ def adapt_state_dict(
 class TakesCheckpoints(nn.Module):
     """A backbone that takes the authors' checkpoints as they are, and none that does not fit."""
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, **kwargs):
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
         """As torch's.
 
         Torch does not pass ``strict`` on to where a module takes its part: if part of a state dict
         is enough, it is completed here with the parameters that are there.
         """
         if strict:
-            return super().load_state_dict(state_dict, **kwargs)
+            return super().load_state_dict(state_dict, assign=assign)
         given, own = dict(state_dict), self.state_dict()
         adapt_state_dict(given, '', self, strict=False)
         complete = {key: given.get(key, value) for key, value in own.items()}
-        keys = super().load_state_dict(complete, **kwargs)
+        keys = super().load_state_dict(complete, assign=assign)
         keys.missing_keys.extend(key for key in own if key not in given)
         keys.unexpected_keys.extend(key for key in given if key not in own)
         return keys
 
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
         adapt_state_dict(state_dict, prefix, self)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def adapt_classifier(state_dict: MutableMapping[str, Any], prefix: str) -> None:

@@ -46,7 +46,7 @@ def convert_elsa(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return dict(state_dict)
     converted = {}
     for key, value in state_dict.items():
-        owner = re.match(r'(.*\battn\.(?!\d)|)', key)[0]
+        owner = ''.join(re.findall(r'^.*\battn\.(?!\d)', key))
         name = key[len(owner) :]
         if name in _CONSTANTS:
             continue

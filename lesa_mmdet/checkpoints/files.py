@@ -21,7 +21,7 @@ from .structure import require_checkpoint
 _BROKEN = 'PytorchStreamReader|Invalid magic number|unexpected EOF|storage has wrong byte size'
 
 
-def read_checkpoint(file: str | os.PathLike | BinaryIO, map_location: Any = None) -> Any:
+def read_checkpoint(file: str | os.PathLike[str] | BinaryIO, map_location: Any = None) -> Any:
     """Read a checkpoint, weights only: whatever it holds, nothing of it is executed.
 
     All that mmengine reads, from wherever, is read here: see :mod:`lesa_mmdet.checkpoints.schemes`.

@@ -1,6 +1,6 @@
 """Loading strictly: a checkpoint fits a model in every key, or is refused with what does not."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,7 +37,7 @@ def strict_loading(
     fine_tune: bool = False,
     partial: bool = False,
     exact: bool = False,
-) -> Iterator[None]:
+) -> Generator[None, None, None]:
     """Inside, a checkpoint that mmengine loads into a model is loaded completely, or refused.
 
     What has another shape is found when this begins; what is missing or unexpected when mmengine
@@ -55,8 +55,9 @@ def strict_loading(
         ValueError: If weights are not finite or, now or then, something does not fit.
     """
     model, weights = unwrap(model), _without_wrapper(weights_of(checkpoint))
-    if hasattr(model, 'adapt_checkpoint'):
-        model.adapt_checkpoint(weights)
+    adapt: Any = getattr(model, 'adapt_checkpoint', None)
+    if adapt is not None:
+        adapt(weights)
 
     made = (name for name, part in model.named_modules() if hasattr(part, 'from_convolution'))
     if exact and (name := next((name for name in made if f'{name}.weight' in weights), None)):
@@ -81,11 +82,11 @@ def strict_loading(
             sentence = f'the checkpoint does not fit {type(model).__name__}: {describe(wrong)}'
             raise UserValueError(sentence + hint)
 
-    def leave_out(_, state_dict: dict, *__) -> None:
+    def leave_out(_: nn.Module, state_dict: dict[str, Any], *__: Any) -> None:
         for name in other:
             del state_dict[name]
 
-    def compare(_, keys: Any) -> None:
+    def compare(_: nn.Module, keys: Any) -> None:
         missing = [key for key in keys.missing_keys if key not in other]
         wrong['missing'] = [key for key in missing if not key.endswith('num_batches_tracked')]
         wrong['unexpected'] = list(keys.unexpected_keys)
@@ -135,13 +136,13 @@ def weights_of(checkpoint: Any) -> Mapping[str, Any]:
 def unwrap(model: nn.Module) -> nn.Module:
     """The model that a checkpoint is of, inside of what distributes or augments it."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
+        model = model.get_submodule('module')
     return model
 
 
 def _without_wrapper(weights: Mapping[str, Any]) -> dict[str, Any]:
     """Weights without the prefix that a distributed model gives them; mmengine drops it, too."""
-    return {str(key).removeprefix('module.'): value for key, value in weights.items()}
+    return {key.removeprefix('module.'): value for key, value in weights.items()}
 
 
 def _shape(value: Any) -> tuple[int, ...]:

@@ -92,7 +92,7 @@ def begin_array(kind: Any, *_: Any) -> Array:
     return Array()
 
 
-def number(dtype: Any, data: Any) -> np.generic:
+def number(dtype: Any, data: Any) -> Any:
     """Stands for the function of NumPy that makes a number."""
     array = Array()
     array.__setstate__((1, (), dtype, False, data))

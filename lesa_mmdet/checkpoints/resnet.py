@@ -159,7 +159,7 @@ def from_convolutions(
     if energies:
         silent = ', silent' if zero_init_context else ''
         print_log(
-            f'{len(energies)} operators ({next(iter(energies))} to {block}) are made of '
+            f'{len(energies)} operators ({next(iter(energies))} to {[*energies][-1]}) are made of '
             f'convolutions: {_kept(list(energies.values()))}; fresh{silent}: '
             f'{", ".join(sorted(fresh))}.',
             logger='current',

@@ -67,7 +67,7 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
 
 def add_model_options(parser: ArgumentParser) -> None:
     """Add what all tools take that run models: ``--device`` and ``--cfg-options``."""
-    parser.add_argument('--device', default=str(get_device()))
+    parser.add_argument('--device', default=get_device())
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, help='changes to every config'
     )

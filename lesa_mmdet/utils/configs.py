@@ -66,7 +66,7 @@ def config_path(name: str) -> str:
     return str(path)
 
 
-def load_config(path: str, cfg_options: Mapping | None = None) -> Config:
+def load_config(path: str, cfg_options: Mapping[str, Any] | None = None) -> Config:
     """Read a config and change it, see :func:`read_config` and :func:`change_config`."""
     cfg = read_config(path)
     change_config(cfg, cfg_options or {})
@@ -120,7 +120,7 @@ def change_config(cfg: Config, options: Mapping[str, Any]) -> None:
     """
     for key in options:
         _check_option(cfg, key)
-    cfg.merge_from_dict(options)
+    cfg.merge_from_dict(dict(options))
 
 
 def _check_option(cfg: Config, key: str) -> None:

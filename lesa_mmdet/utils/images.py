@@ -43,7 +43,7 @@ def find_images(
     """
     if isinstance(sources, (str, os.PathLike)):
         sources = [sources]
-    images = []
+    images: list[str] = []
     for source in map(os.path.expanduser, map(str, sources)):
         path = Path(source)
         if is_url(source) or path.is_file():
