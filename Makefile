@@ -1,6 +1,6 @@
 # make demo           train, evaluate and draw a LESA Mask R-CNN on generated images (CPU or GPU)
 # make explore        open a page on the demo's detector: what it finds, and where it looks
-# make test           ruff and pytest
+# make test           ruff, pyrefly and pytest
 # make docs           build the documentation: docs/_build/html/index.html
 # make setup          only install
 # make clean          remove what these have installed
@@ -45,6 +45,7 @@ explore: setup
 test: setup setup-tests
 	"$(ENV)/bin/python" -m ruff check .
 	"$(ENV)/bin/python" -m ruff format --check .
+	"$(ENV)/bin/python" -m pyrefly check --python-interpreter-path "$(ENV)/bin/python"
 	OMP_NUM_THREADS=1 "$(ENV)/bin/python" -m pytest --durations 10 \
 	  -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
