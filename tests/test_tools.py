@@ -40,7 +40,9 @@ def test_convert_checkpoint_from_resnet(run, tmp_path):
     """A detector with convolutions becomes one with LESA, and again it stays what it is."""
     arguments = dict(depth=50, base_channels=16, input_size=(64, 64))
     config = tmp_path / 'config.py'
-    config.write_text(f"model = dict(backbone=dict(type='LESA_ResNet', **{arguments}))\n")
+    config.write_text(
+        f"model = dict(backbone=dict(type='LESA_ResNet', **{arguments}))\n", encoding='utf-8'
+    )
     plain = LESA_ResNet(operator=None, **arguments).state_dict()
     given = {f'backbone.{key}': value for key, value in plain.items()}
     given['bbox_head.weight'] = torch.rand(3)

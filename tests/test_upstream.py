@@ -21,7 +21,8 @@ FILES = {
     for path in PACKAGE.rglob('*.py')
     if path.relative_to(PACKAGE).parts[0] != 'attention'  # which has a table of its own
 }
-TEXTS = {'_C', '_mAP', '_results'}  # no names: torch._C on the way to one, and ends of texts
+# No names of others: torch._C on the way to one, texts, and what named tuples offer to all.
+TEXTS = {'_C', '_asdict', '_mAP', '_metadata', '_results'}
 OPTIONAL = ('mmpretrain',)
 OVERRIDDEN = [
     private for private in PRIVATE if '(self' in private.name and 'torch.nn' not in private.name

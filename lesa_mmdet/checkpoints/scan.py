@@ -65,7 +65,7 @@ class Node:
     """
 
     kind: str
-    parts: Sequence = ()
+    parts: Any = ()
     depth: int = 0
     entries: int = 1
     raw: bool = False

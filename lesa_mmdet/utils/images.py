@@ -112,7 +112,7 @@ def write_image(image: np.ndarray, path: str | Path) -> None:
     try:
         is_encoded, content = cv2.imencode(path.suffix, mmcv.rgb2bgr(image))
     except cv2.error:  # of another format
-        is_encoded = False
+        is_encoded, content = False, np.empty(0)
     if not is_encoded:
         height, width = image.shape[:2]
         raise UserValueError(
@@ -140,7 +140,7 @@ class VideoWriter:
         fps = fps if 0 < fps < 1000 else 25
         # Its clock has 16 bits, and OpenCV counts parts of a second in powers of ten.
         fps = round(fps, 2 if fps < 655 else 0)
-        codec = cv2.VideoWriter_fourcc(*'mp4v')
+        codec = cv2.VideoWriter.fourcc(*'mp4v')
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._writer = cv2.VideoWriter(str(path), codec, fps, size)
         if not self._writer.isOpened():

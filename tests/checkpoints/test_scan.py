@@ -12,9 +12,9 @@ from lesa_mmdet.checkpoints.pickles import Refused
 from lesa_mmdet.checkpoints.scan import scan_archive, scan_legacy
 
 from helpers import pickles
-from helpers.forked import run_forked
 from helpers.pickles import Call, Global, Items, Raw, Storage, graph, repeated
-from helpers.read_in_children import read_under_limit
+from patches.forked import run_forked
+from programs.read_in_children import read_under_limit
 
 ORDERED, SET = Global('collections.OrderedDict'), Global('builtins.set')
 HOOKS = Call(ORDERED, ())

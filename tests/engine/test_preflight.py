@@ -150,7 +150,7 @@ def test_panoptic_heads_may_know_the_things_only():
 def test_classes_may_be_listed_in_a_file(tmp_path):
     cfg = classes(2, bbox_head=dict(num_classes=2))
     path = tmp_path / 'classes.txt'
-    path.write_text('cat\ndog\n')
+    path.write_text('cat\ndog\n', encoding='utf-8')
     cfg['test_dataloader']['dataset']['metainfo']['classes'] = str(path)
     preflight.check_classes(cfg, 'test')
     path.unlink()

@@ -77,9 +77,9 @@ class TestNewest:
         for number in (1, 2, 3):
             save(tmp_path / f'epoch_{number}.pth', 200)
         note = tmp_path / 'last_checkpoint'
-        note.write_text(f'{other}\n')
+        note.write_text(f'{other}\n', encoding='utf-8')
         assert find_newest(tmp_path) == str(other)
-        note.write_text(str(tmp_path / 'epoch_2.pth'))
+        note.write_text(str(tmp_path / 'epoch_2.pth'), encoding='utf-8')
         assert list_saved(tmp_path) == [str(tmp_path / f'epoch_{n}.pth') for n in (2, 1)]
         (tmp_path / 'epoch_2.pth').write_bytes(b'')
         assert find_newest(tmp_path) == str(tmp_path / 'epoch_1.pth')
@@ -89,10 +89,10 @@ class TestNewest:
         save(tmp_path / 'epoch_2.pth', 100)
         save(tmp_path / 'epoch_3.pth', 200)
         note = tmp_path / 'last_checkpoint'
-        note.write_text(str(tmp_path / 'epoch_2.pth'))
+        note.write_text(str(tmp_path / 'epoch_2.pth'), encoding='utf-8')
         os.utime(note, (150, 150))
         assert list_saved(tmp_path) == [str(tmp_path / f'epoch_{n}.pth') for n in (3, 2, 1)]
-        note.write_text('')  # killed while it wrote
+        note.write_text('', encoding='utf-8')  # killed while it wrote
         assert list_saved(tmp_path) == [str(tmp_path / f'epoch_{n}.pth') for n in (3, 2, 1)]
 
     @pytest.mark.parametrize(
@@ -112,13 +112,13 @@ class TestNewest:
     def test_a_note_that_cannot_be_followed_is_no_fresh_start(self, named, message, tmp_path):
         save(tmp_path / 'epoch_1.pth', 100)
         os.mkfifo(tmp_path / 'pipe')
-        (tmp_path / 'last_checkpoint').write_text(named.format(folder=tmp_path))
+        (tmp_path / 'last_checkpoint').write_text(named.format(folder=tmp_path), encoding='utf-8')
         for folder in (None, 's3://bucket/run'):
             with pytest.raises((UserValueError, UserFileNotFoundError), match=message):
                 find_newest(tmp_path, folder)
 
     def test_an_address_in_the_folder_is_followed(self, tmp_path):
-        (tmp_path / 'last_checkpoint').write_text('s3://bucket/run/epoch_1.pth')
+        (tmp_path / 'last_checkpoint').write_text('s3://bucket/run/epoch_1.pth', encoding='utf-8')
         assert list_saved(tmp_path, 's3://bucket/run') == ['s3://bucket/run/epoch_1.pth']
 
     @pytest.mark.parametrize('make', [os.mkdir, os.mkfifo])

@@ -53,7 +53,9 @@ def test_what_nobody_reads_is_refused():
 def test_a_detector_that_needs_mmpretrain_is_not_called_a_classifier(tmp_path, monkeypatch):
     monkeypatch.setattr('lesa_mmdet.utils.configs.find_spec', lambda _: None)
     path = tmp_path / 'convnext.py'
-    path.write_text("custom_imports = dict(imports=['mmpretrain_.models'])\nmodel = dict()\n")
+    path.write_text(
+        "custom_imports = dict(imports=['mmpretrain_.models'])\nmodel = dict()\n", encoding='utf-8'
+    )
     with pytest.raises(
         UserValueError, match='it needs mmpretrain, which is not installed'
     ) as error:

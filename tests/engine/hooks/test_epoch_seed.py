@@ -152,7 +152,7 @@ def test_a_checkpoint_within_an_epoch_is_said_not_to_continue_exactly(tmp_path, 
     assert not any('not continue exactly' in line for line in told)
     checkpoint['meta'].update(epoch=0, iter=2)
     torch.save(checkpoint, path)
-    (tmp_path / 'run' / 'last_checkpoint').write_text(str(path))
+    (tmp_path / 'run' / 'last_checkpoint').write_text(str(path), encoding='utf-8')
     train(tmp_path / 'run', epochs=2, resume=True)
     (line,) = (line for line in told if 'not continue exactly' in line)
     assert 'is of iteration 2, and an epoch has 3' in line and 'start of epoch 1' in line
