@@ -1,5 +1,7 @@
 """The command line tools that need no training."""
 
+import runpy
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from lesa_mmdet.checkpoints import convert_official
 from lesa_mmdet.checkpoints.files import read_checkpoint
 
 from helpers.golden import golden_cases
+from helpers.paths import ROOT
 
 
 @pytest.mark.parametrize('layout', ['net', 'state_dict'])
@@ -63,3 +66,15 @@ def test_convert_checkpoint_from_resnet(run, tmp_path):
 
 def test_check_env_accepts_this_environment(run):
     assert 'has all that is needed' in run('tools/check_env.py')
+
+
+def test_check_env_advises_to_install_only_what_is_missing(monkeypatch):
+    check = runpy.run_path(str(ROOT / 'tools' / 'check_env.py'))['check_modules']
+
+    def fail(module):
+        raise {'a': ImportError('no a'), 'b': RuntimeError('Could not find home\nmore')}[module]
+
+    monkeypatch.setitem(check.__globals__, 'import_module', fail)
+    missing, failing = check({'a': 'pip install a', 'b': 'pip install b'})
+    assert missing == '  a: no a -> pip install a'
+    assert failing == '  b: is installed, but fails: RuntimeError: Could not find home'

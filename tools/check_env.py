@@ -80,8 +80,11 @@ def check_modules(modules: dict[str, str]) -> list[str]:
     for module, remedy in modules.items():
         try:
             import_module(module)
-        except Exception as error:
+        except ImportError as error:
             problems.append(f'  {module}: {error} -> {remedy}')
+        except Exception as error:  # nothing that installing it would mend
+            text = str(error).partition('\n')[0]
+            problems.append(f'  {module}: is installed, but fails: {type(error).__name__}: {text}')
     return problems
 
 

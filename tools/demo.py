@@ -18,7 +18,7 @@ from mmengine.device import get_device
 
 from lesa_mmdet.checkpoints.files import read_checkpoint
 from lesa_mmdet.datasets.shapes import generate
-from lesa_mmdet.engine.resume import list_saved
+from lesa_mmdet.engine.resume import find_newest, list_saved
 from lesa_mmdet.utils.command import call, command
 from lesa_mmdet.utils.configs import load_config
 from lesa_mmdet.utils.paths import check_output
@@ -80,10 +80,10 @@ def read_options(of_train: list[str]) -> dict:
 
 def resume(work_dir: Path, cfg: Config) -> list[str]:
     """The option that continues an interrupted training, if there is one."""
-    saved = list_saved(work_dir)
-    if not saved:
+    newest = find_newest(work_dir)
+    if newest is None:
         return []
-    reached = read_checkpoint(saved[0], map_location='cpu')['meta']['epoch']
+    reached = read_checkpoint(newest, map_location='cpu')['meta']['epoch']
     return ['--resume'] if reached < cfg.train_cfg.max_epochs else []
 
 

@@ -210,7 +210,12 @@ def require_same_training(checkpoint: Mapping[str, Any], cfg: Config) -> None:
         before = {}
     if not before:
         return
-    changes = list(_differences(before, cfg.to_dict()))
+    changes = [
+        (path, old, new)
+        for path, old, new in _differences(before, cfg.to_dict())
+        # A class may be named by itself or, in a config in pure Python, with where it is.
+        if not (path.endswith('.type') and str(old).split('.')[-1] == str(new).split('.')[-1])
+    ]
     for path, old, new in changes:
         if path == 'optim_wrapper.optimizer.type':
             raise UserValueError(

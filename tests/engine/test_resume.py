@@ -1,4 +1,5 @@
 import os
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
@@ -205,8 +206,25 @@ class TestConfig:
         (line,) = told
         lr = cfg.optim_wrapper.optimizer.lr
         assert f"optim_wrapper.optimizer.lr {lr} -> 0.5 (the checkpoint's stays)" in line
-        assert "train_cfg.max_epochs 10 -> 99 (the config's from now on)" in line
+        assert (
+            f"train_cfg.max_epochs {cfg.train_cfg.max_epochs} -> 99 (the config's from now on)"
+            in line
+        )
         assert 'model.backbone.input_size.0 160 -> 96' in line
+
+    def test_a_config_in_pure_python_is_the_same(self, tmp_path, told):
+        for name, text in (
+            ('lazy', 'from torch.optim import SGD\noptim_wrapper = dict(optimizer=dict(type=SGD))'),
+            ('text', "optim_wrapper = dict(optimizer=dict(type='SGD'))"),
+        ):
+            (tmp_path / f'{name}.py').write_text(text)
+        configs = [Config.fromfile(tmp_path / f'{name}.py') for name in ('lazy', 'text')]
+        for old, new in product(configs, configs):
+            require_same_training({'meta': {'cfg': old.pretty_text}}, new)
+        assert not told
+        new.optim_wrapper.optimizer.type = 'Adam'
+        with pytest.raises(UserValueError, match='whose state Adam cannot take'):
+            require_same_training({'meta': {'cfg': configs[0].pretty_text}}, new)
 
     def test_another_optimizer_is_refused(self, cfg):
         old = cfg.optim_wrapper.optimizer.type
