@@ -36,7 +36,7 @@ def main() -> None:
     }
     about = {key: trained['meta'][key] for key in ('dataset_meta', 'epoch', 'iter')}
     about.update(
-        config=Path(args.config).name,
+        config_file=Path(args.config).name,
         command=args.command,
         commit=args.commit,
         date=datetime.date.today().isoformat(),
