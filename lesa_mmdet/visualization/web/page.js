@@ -209,8 +209,8 @@ function showLook(panel) {
   const legend = panel.part('legend');
   legend.replaceChildren();
   if (heat) {
-    legend.append(`${label(heat.name)}: ${number(heat.low)}`, document.createElement('i'),
-      `${number(heat.high)}${heat.name === 'mean omega' ? '' : ', the largest weight'}`);
+    legend.append(`${label(heat.name)}: ${number(heat.low)} `, document.createElement('i'),
+      ` ${number(heat.high)}${heat.name === 'mean omega' ? '' : ', the largest weight'}`);
   } else if (showsField) {
     legend.append(what === FIELD ? 'local field' : `no ${label(what)} here: local field`);
   } else {
