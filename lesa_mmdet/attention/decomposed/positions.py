@@ -77,4 +77,12 @@ def relative_logits(q: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, T
     q = q.unflatten(2, (rows, cols))
     row = torch.einsum('bnhwd,hkd->bnhwk', q, along_height)
     col = torch.einsum('bnhwd,wkd->bnhwk', q, along_width)
-    return row.flatten(2, 3), col.flatten(2, 3)
+    return _flatten_map(row), _flatten_map(col)
+
+
+def _flatten_map(x: Tensor) -> Tensor:
+    """A tensor (B, heads, H, W, n) as (B, heads, H * W, n)."""
+    if isinstance(x.shape[4], torch.SymInt):
+        # Export asks whether the result is contiguous, for which it had to know that W <= W * W.
+        return x.permute(0, 1, 4, 2, 3).flatten(3).mT
+    return x.flatten(2, 3)

@@ -1,11 +1,14 @@
 """What the arguments of a backbone have to be, checked before anything is built, and give."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from inspect import signature
 from numbers import Integral
 from typing import Any
+
+from mmengine.logging import print_log
 
 from ...upstream import ResNet
 from ...utils.errors import UserTypeError, UserValueError
@@ -150,7 +153,11 @@ def _check_dcn(
         )
     check_flags('stage_with_dcn', stage_with_dcn, num_stages)
     if not any(stage_with_dcn):
-        raise UserValueError('there is a dcn, but stage_with_dcn is False for all stages')
+        print_log(
+            'there is a dcn, but stage_with_dcn is False for all stages: nothing is deformable',
+            logger='current',
+            level=logging.WARNING,
+        )
 
 
 def _is_sequence(value: Any) -> bool:

@@ -121,7 +121,6 @@ CASES = [
         r'ValueError: stage_with_dcn is \(False, False, False, True\), but there is no dcn',
         stage_with_dcn=LAST,
     ),
-    backbone(r'ValueError: there is a dcn, but stage_with_dcn is False for all', dcn=DCN),
     *(
         backbone(
             r"ValueError: dcn is .*, but has to be a dict of type 'DCN' or 'DCNv2'",

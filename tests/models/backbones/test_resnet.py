@@ -1,7 +1,14 @@
+import copy
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmdet.models import ResNet
 from mmdet.registry import MODELS
+from mmengine.model.efficient_conv_bn_eval import turn_on_efficient_conv_bn_eval
 from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from lesa_mmdet import LESA, LESA_WRN, LESA_ResNet, SelfAttention
 from lesa_mmdet.attention import BACKENDS
@@ -171,6 +178,105 @@ def test_arguments_of_resnet_reach_the_operators():
     assert type(operator.local.conv).__name__ == 'DeformConv2dPack'
     assert operator.local.conv.dilation == (2, 2)
     assert backbone.layer3[1].with_plugins
+
+
+@pytest.mark.parametrize('mode', [True, False])
+def test_the_mode_is_set_and_the_backbone_returned(mode):
+    backbone = tiny()
+    assert backbone.train(mode) is backbone and backbone.eval() is backbone
+    assert backbone.train(mode).layer4.training is mode
+
+
+@pytest.mark.parametrize('operator', ['LESA', 'SelfAttention', 'AugmentedAttention', 'ELSA'])
+def test_operators_are_leaves_for_fx(operator):
+    torch.manual_seed(0)
+    own = dict(group_width=4) if operator == 'ELSA' else {}
+    backbone = tiny(operator=dict(type=operator, num_heads=4, **own)).eval()
+    image = torch.randn(1, 3, 96, 64)
+    expected = backbone(image)
+    graph = torch.fx.symbolic_trace(backbone)
+    called = [node.target for node in graph.graph.nodes if node.op == 'call_module']
+    assert called.count('layer4.1.conv2') == 1
+    assert not any(name.startswith('layer4.1.conv2.') for name in called)
+    assert all(map(torch.equal, graph(image), expected))
+    extract = create_feature_extractor(backbone, {'layer3.1.conv2': 'operator', 'layer4': 'last'})
+    assert extract(image)['operator'].shape == (1, 32, 6, 4)
+    assert torch.equal(extract(image)['last'], expected[-1])
+
+    convolutions = tiny(operator=None).eval()
+    for model in (backbone, convolutions):
+        expected = model(image)
+        turn_on_efficient_conv_bn_eval(nn.Sequential(model), '0')
+        for actual, wanted in zip(model(image), expected, strict=True):
+            torch.testing.assert_close(actual, wanted)
+
+
+def resnets(draw):
+    """Arguments of mmdet's ResNet."""
+    num_stages = draw(st.integers(1, 4))
+
+    def of_stages(values):
+        return draw(st.lists(values, min_size=num_stages, max_size=num_stages).map(tuple))
+
+    arguments = dict(
+        depth=draw(st.sampled_from([18, 50])),
+        num_stages=num_stages,
+        base_channels=draw(st.sampled_from([4, 8])),
+        strides=of_stages(st.integers(1, 2)),
+        dilations=of_stages(st.integers(1, 2)),
+        out_indices=(draw(st.integers(0, num_stages - 1)),),
+        style=draw(st.sampled_from(['pytorch', 'caffe'])),
+        deep_stem=draw(st.booleans()),
+        avg_down=draw(st.booleans()),
+        frozen_stages=draw(st.integers(-1, num_stages)),
+        norm_eval=draw(st.booleans()),
+        with_cp=draw(st.booleans()),
+        zero_init_residual=draw(st.booleans()),
+        norm_cfg=draw(
+            st.sampled_from([dict(type='BN'), dict(type='GN', num_groups=2), dict(type='SyncBN')])
+        ),
+    )
+    if arguments['depth'] == 50 and draw(st.booleans()):
+        arguments.update(
+            dcn=dict(type=draw(st.sampled_from(['DCN', 'DCNv2'])), deform_groups=1),
+            stage_with_dcn=of_stages(st.booleans()),
+        )
+    return arguments
+
+
+@settings(max_examples=12, deadline=None)
+@given(arguments=st.composite(resnets)())
+def test_without_an_operator_it_is_mmdets_resnet(arguments):
+    backbones = []
+    for kind in (LESA_ResNet, ResNet):
+        own = dict(operator=None) if kind is LESA_ResNet else {}
+        torch.manual_seed(0)
+        # mmdet's Bottleneck pops from the dcn that it is given.
+        backbones.append(kind(**copy.deepcopy(arguments), **own))
+        backbones[-1].init_weights()
+        backbones[-1].train()
+    ours, theirs = backbones
+    own, other = ours.state_dict(), theirs.state_dict()
+    assert list(own) == list(other)
+    # Deformable convolutions start as plain ones here, whatever init_cfg did to mmdet's.
+    assert all(torch.equal(own[key], other[key]) for key in own if 'conv_offset' not in key)
+    theirs.load_state_dict(own)
+    for (name, mine), (other, their) in zip(
+        ours.named_parameters(), theirs.named_parameters(), strict=True
+    ):
+        assert (name, mine.requires_grad) == (other, their.requires_grad)
+    assert [m.training for m in ours.modules()] == [m.training for m in theirs.modules()]
+    if arguments['norm_cfg']['type'] == 'SyncBN':  # computes on a GPU only, or evaluated
+        ours.eval(), theirs.eval()
+    image = torch.randn(2, 3, 32, 48)
+    assert all(map(torch.equal, ours(image), theirs(image)))
+
+
+def test_a_dcn_that_no_stage_uses_is_a_warning(caplog):
+    with caplog.at_level('WARNING'):
+        plain = tiny(operator=None, dcn=DCN)
+    assert 'there is a dcn, but stage_with_dcn is False for all stages' in caplog.text
+    assert plain.state_dict().keys() == tiny(operator=None).state_dict().keys()
 
 
 def test_every_parameter_learns():

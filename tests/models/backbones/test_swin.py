@@ -1,5 +1,8 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmdet.models import SwinTransformer
 from mmdet.registry import MODELS
 from mmengine.registry import MODELS as ROOT_MODELS
 from torch import nn
@@ -215,6 +218,47 @@ def test_without_an_operator_it_is_mmdets_swin():
     image = torch.randn(1, 3, 64, 64)
     for actual, expected in zip(ours(image), theirs(image), strict=True):
         assert torch.equal(actual, expected)
+
+
+def swins(draw):
+    """Arguments of mmdet's SwinTransformer."""
+    heads = draw(st.sampled_from([1, 2]))
+    return dict(
+        embed_dims=draw(st.sampled_from([8, 16])),
+        depths=tuple(draw(st.lists(st.integers(1, 2), min_size=4, max_size=4))),
+        num_heads=(heads, heads, 2 * heads, 4),
+        window_size=draw(st.sampled_from([3, 7])),
+        mlp_ratio=draw(st.sampled_from([2, 4])),
+        strides=draw(st.sampled_from([(4, 2, 2, 2), (2, 2, 2, 2)])),
+        patch_size=4,
+        out_indices=draw(st.sampled_from([(0, 1, 2, 3), (1, 3), (3,)])),
+        qkv_bias=draw(st.booleans()),
+        qk_scale=draw(st.sampled_from([None, 0.5])),
+        patch_norm=draw(st.booleans()),
+        drop_path_rate=draw(st.sampled_from([0.0, 0.2])),
+        frozen_stages=draw(st.integers(-1, 4)),
+        with_cp=draw(st.booleans()),
+    )
+
+
+@settings(max_examples=12, deadline=None)
+@given(arguments=st.composite(swins)(), training=st.booleans())
+def test_with_window_attention_it_is_mmdets_swin(arguments, training):
+    ours, theirs = ELSA_Swin(operator=None, **arguments), SwinTransformer(**arguments)
+    ours.train(training)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    theirs.load_state_dict(ours.state_dict())
+    theirs.train(training)
+    for (name, mine), (other, their) in zip(
+        ours.named_parameters(), theirs.named_parameters(), strict=True
+    ):
+        assert (name, mine.requires_grad) == (other, their.requires_grad)
+    assert [m.training for m in ours.modules()] == [m.training for m in theirs.modules()]
+    image, outputs = torch.randn(2, 3, 48, 64), []
+    for backbone in (ours, theirs):
+        torch.manual_seed(0)  # of paths that are dropped
+        outputs.append(backbone(image))
+    assert all(map(torch.equal, *outputs))
 
 
 @pytest.mark.parametrize('size, shifts', [((224, 224), 0), ((384, 384), 3), ((224, 384), 0)])

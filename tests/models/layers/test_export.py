@@ -3,7 +3,7 @@ import torch
 from onnx import checker
 from onnx.reference import ReferenceEvaluator
 
-from lesa_mmdet import LESA, SelfAttention
+from lesa_mmdet import ELSA, LESA, AugmentedAttention, SelfAttention
 
 
 @pytest.mark.parametrize('kind', [LESA, SelfAttention])
@@ -30,3 +30,20 @@ def test_exported_program_keeps_attention_in_linear_memory(kind):
     }
     with torch.no_grad():
         torch.testing.assert_close(program.module()(image), operator(image))
+
+
+@pytest.mark.parametrize('kind', [LESA, SelfAttention, AugmentedAttention, ELSA])
+def test_exported_program_takes_maps_of_many_sizes(kind):
+    """Of sizes for which tables are cut, left and stretched, and for which 'auto' would differ."""
+    torch.manual_seed(0)
+    tables = {} if kind is ELSA else dict(feat_size=(9, 8))
+    operator = kind(32, 32, num_heads=4, **tables).eval()
+    sizes = dict(enumerate(map(torch.export.Dim, ('batch', 'channels', 'height', 'width'))))
+    del sizes[1]
+    program = torch.export.export(
+        operator, (torch.randn(2, 32, 7, 11),), dynamic_shapes={'x': sizes}
+    ).module()
+    with torch.no_grad():
+        for size in ((4, 5), (9, 8), (12, 6), (20, 17)):
+            x = torch.randn(3, 32, *size)
+            torch.testing.assert_close(program(x), operator(x))
