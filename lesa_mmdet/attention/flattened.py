@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from .decomposed.positions import pairwise
-from .gradients import is_transformed
 from .precision import at_least_float, without_autocast
+from .registration import is_transformed
 
 
 def attend_flattened(

@@ -1,9 +1,11 @@
 """Exact attention in linear memory, plain PyTorch: a block of queries of one head at a time.
 
-The loops over blocks run inside operators of our own (:mod:`lesa_mmdet.attention.gradients`), so
+The loops over blocks run inside operators of our own (:mod:`lesa_mmdet.attention.registration`), so
 that a compiler sees one operator for the forward and one for the backward pass.
 """
 
+import os
+import warnings
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -11,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..gradients import differentiable_once
 from ..precision import at_least_float, without_autocast
+from ..registration import register_operator
 
 # One block of similarities in bytes: on a CPU what the caches hold beside its gradient, on a GPU
 # what a launch is worth.
@@ -22,8 +24,22 @@ QUERIES = 16
 
 # Matrix products by oneDNN. PyTorch's own are MKL's, which is half as fast on CPUs not from Intel,
 # but faster on Intel's. (PyTorch before 2.13 does not tell whose a CPU is.)
-HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
 INTEL = 'Intel' in getattr(torch.cpu, 'get_capabilities', dict)().get('cpu_name', '')
+
+
+def _has_onednn() -> bool:
+    available = torch.backends.mkldnn.is_available()
+    found = available and hasattr(torch.ops.mkldnn, '_linear_pointwise')
+    if available and not found:
+        warnings.warn(
+            'this PyTorch hides the matrix products of its oneDNN: attention on a CPU may take '
+            'twice as long, its results are the same',
+            stacklevel=2,
+        )
+    return found
+
+
+HAS_ONEDNN = _has_onednn()
 ONEDNN = HAS_ONEDNN and not INTEL
 
 
@@ -111,14 +127,17 @@ def _onednn_product(a: Tensor, b: Tensor, plus: Tensor | None = None) -> Tensor:
 
 @cache
 def _keep_freed_blocks() -> None:
-    """Let glibc keep freed blocks for the next ones.
+    """Have glibc keep freed blocks for the next ones, instead of returning them to the system.
 
-    It returns what is free at the heap's end to the system beyond twice the largest tensor that
-    it had from there and freed, of at most 32 MiB. In a process without large tensors that was
-    each block; a pass took up to 1.4 times as long, as the pages of all blocks were faulted in
-    again. The tensor here is never written, so that it takes no memory.
+    More free memory than ``M_TRIM_THRESHOLD`` (see mallopt) at the end of the heap is returned. It
+    starts at 128 KiB, less than a block: the pages of every block were faulted in again, and a pass
+    took up to 1.4 times as long. When an allocation of up to 32 MiB that glibc has mapped for
+    itself is freed, glibc raises the threshold to twice its size; that happens here, to 62 MiB. It
+    holds for the whole process and all that it allocates. The tensor is never written, so that it
+    takes no memory. ``LESA_KEEP_FREED_BLOCKS=0`` in the environment leaves the threshold alone.
     """
-    torch.empty(31 << 20, dtype=torch.uint8)
+    if os.environ.get('LESA_KEEP_FREED_BLOCKS') != '0':
+        torch.empty(31 << 20, dtype=torch.uint8)
 
 
 def _heads(*tensors: Tensor | None) -> Iterator[list[Tensor | None]]:
@@ -155,7 +174,7 @@ def _empty_gradients(grad_out: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     )
 
 
-_attend = differentiable_once(
+_attend = register_operator(
     'chunked',
     'attend_chunked',
     'Tensor q, Tensor k, Tensor v, Tensor row, Tensor col',

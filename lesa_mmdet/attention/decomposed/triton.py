@@ -8,7 +8,7 @@ import triton
 from torch import Tensor
 
 from .. import support
-from ..gradients import differentiable_once
+from ..registration import register_operator
 from . import kernels
 
 
@@ -112,7 +112,7 @@ def _empty_gradients(grad_out: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), *logits
 
 
-_attend = differentiable_once(
+_attend = register_operator(
     'triton',
     'attend_triton',
     'Tensor q, Tensor k, Tensor v, Tensor row, Tensor col',

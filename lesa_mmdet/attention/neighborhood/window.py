@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..gradients import differentiable_once
+from ..registration import register_operator
 
 
 class Neighbour(NamedTuple):
@@ -85,7 +85,7 @@ def neighborhood_operator(
             for x, need in zip((grad_out, weights, mul, add), needed, strict=True)
         )
 
-    return differentiable_once(
+    return register_operator(
         backend,
         name,
         'Tensor v, Tensor weights, Tensor? mul, Tensor? add, int dilation',

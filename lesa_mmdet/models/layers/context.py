@@ -28,7 +28,7 @@ from ...upstream import BaseModule
 from ...utils.errors import UserValueError
 from .base import Attended
 from .norm import build_norm, normed_conv
-from .recompute import not_kept
+from .recompute import recomputed
 
 # Queries whose weights are looked at together: a few MiB for each image on large maps.
 QUERIES = 64
@@ -237,7 +237,7 @@ class DecomposedContext(ContextTerm):
         q, row, col = _scaled_queries_and_logits(q, *scaling)
         factors = DecomposedInputs(q, k, v, row, col)
         # For small heads row and col take more than all else that attention keeps.
-        with not_kept((q, row, col), lambda: _scaled_queries_and_logits(*again)):
+        with recomputed((q, row, col), lambda: _scaled_queries_and_logits(*again)):
             out = attend(*factors, backend=self.backend)
         if self.ablate_unary:
             out = out - self.unary_weights(factors).unsqueeze(-1) * factors.v

@@ -13,7 +13,7 @@ from .base import Attended, Operator, Probe
 from .context import build_context, check_heads
 from .fusion import DynamicFusion
 from .local import LocalTerm
-from .recompute import call_again
+from .recompute import checkpointed
 
 
 @MODELS.register_module()
@@ -132,7 +132,7 @@ class LESA(Operator):
         local, context = self.local(x), self.context(x)
         if self.fusion is None:
             return local + context
-        return call_again(self._fuse, local, context, modules=[self.fusion])
+        return checkpointed(self._fuse, local, context, modules=[self.fusion])
 
     def _fuse(self, local: Tensor, context: Tensor) -> Tensor:
         return local + self.fusion(local, context) * context

@@ -1,8 +1,9 @@
 """Less memory for training: what is cheap to compute again is not kept for the backward pass."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +13,14 @@ from torch.utils.checkpoint import checkpoint
 
 from .norm import is_intercepted
 
-# Those of whoever is around, such as another checkpoint; private, so it may be missing.
+# Tells the innermost hooks for saved tensors. It is private, so it may go.
 _outer_hooks = getattr(torch._C._autograd, '_top_saved_tensors_default_hooks', None)
 
 
-def call_again(
+def checkpointed(
     function: Callable[..., Tensor], *inputs: Tensor, modules: Sequence[nn.Module]
 ) -> Tensor:
-    """``function(*inputs)``, keeping only the inputs: the backward pass calls the function again.
+    """``function(*inputs)`` that keeps its inputs only: the backward pass calls it again.
 
     Where a second call could be noticed, or nothing is kept anyway, it is a plain call.
 
@@ -45,31 +46,42 @@ def can_repeat(module: nn.Module) -> bool:
     )
 
 
-def not_kept(
+def recomputed(
     tensors: Sequence[Tensor], compute: Callable[[], Sequence[Tensor]]
-) -> AbstractContextManager:
+) -> AbstractContextManager[None]:
     """A context in which the backward pass computes some tensors again instead of keeping them.
 
-    Operators inside it that want these very tensors for their backward pass get what ``compute``
-    returns then; all others are kept as usual.
+    Operators that save these very tensors for their backward pass get what ``compute`` returns
+    then; all others are kept as usual. An operator that saves copies of them is told from those
+    that need none by the shape: there is a warning, once.
 
     Args:
         tensors (Sequence[Tensor]): Tensors that are not to be kept.
         compute (Callable): Returns the same again, whatever autocast says; without gradients.
-
-    Returns:
-        AbstractContextManager: The context.
     """
-    # Whoever packs what is saved already, such as a checkpoint around, goes on doing so.
-    if not _keeps_tensors() or _outer_hooks is None or _outer_hooks(True) is not None:
+    if not _keeps_tensors() or _is_packed():
         return nullcontext()
-    tensors = {id(x): index for index, x in enumerate(tensors)}
+    return _recomputed(tensors, compute)
+
+
+@contextmanager
+def _recomputed(
+    tensors: Sequence[Tensor], compute: Callable[[], Sequence[Tensor]]
+) -> Iterator[None]:
+    indices = {id(x): index for index, x in enumerate(tensors)}
+    shapes = [(x.shape, x.dtype) for x in tensors]
+    saved, others = set(), set()
     again: dict[int, Tensor] = {}
 
-    def pack(x: Tensor) -> Any:
-        return tensors.get(id(x), x)
+    def pack(x: Tensor) -> Tensor | int:
+        index = indices.get(id(x))
+        if index is None:
+            others.add((x.shape, x.dtype))
+            return x
+        saved.add(index)
+        return index
 
-    def unpack(packed: Any) -> Tensor:
+    def unpack(packed: Tensor | int) -> Tensor:
         if isinstance(packed, Tensor):
             return packed
         if packed not in again:
@@ -77,7 +89,27 @@ def not_kept(
                 again.update(enumerate(compute()))
         return again.pop(packed)
 
-    return saved_tensors_hooks(pack, unpack)
+    with saved_tensors_hooks(pack, unpack):
+        yield
+    if any(index not in saved and shape in others for index, shape in enumerate(shapes)):
+        _warn_once('an attention backend saves copies of its inputs for the backward pass')
+
+
+def _is_packed() -> bool:
+    """Whether what is saved is packed already, by a checkpoint around for example."""
+    if _outer_hooks is None:
+        _warn_once('this PyTorch does not tell whether hooks pack what is saved')
+        return True
+    return _outer_hooks(True) is not None
+
+
+@cache
+def _warn_once(reason: str) -> None:
+    warnings.warn(
+        f'{reason}: nothing of it is computed again instead of kept. A training takes more '
+        'memory, its results are the same.',
+        stacklevel=2,
+    )
 
 
 def _keeps_tensors() -> bool:

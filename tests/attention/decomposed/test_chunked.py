@@ -1,5 +1,6 @@
 import ctypes
 import itertools
+import os
 import subprocess
 import sys
 
@@ -152,10 +153,16 @@ print(mallinfo().hblks - before)
 @pytest.mark.skipif(
     not hasattr(ctypes.CDLL(None), 'mallinfo2'), reason='needs glibc 2.33: mallinfo2'
 )
-def test_freed_blocks_are_kept_for_the_next_ones():
-    command = [sys.executable, '-c', MAPPED_AFTER_ATTENTION]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding='utf-8')
-    assert int(done.stdout) == 0
+@pytest.mark.parametrize(('switch', 'mapped'), [({}, 0), ({'LESA_KEEP_FREED_BLOCKS': '0'}, 1)])
+def test_freed_blocks_are_kept_for_the_next_ones(switch, mapped):
+    done = subprocess.run(
+        [sys.executable, '-c', MAPPED_AFTER_ATTENTION],
+        env={**os.environ, **switch},
+        check=True,
+        stdout=subprocess.PIPE,
+        encoding='utf-8',
+    )
+    assert int(done.stdout) == mapped
 
 
 def test_checkpointed(make_inputs, differentiate):

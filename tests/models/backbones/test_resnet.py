@@ -1,4 +1,5 @@
 import copy
+import logging
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from lesa_mmdet import LESA, LESA_WRN, LESA_ResNet, SelfAttention
 from lesa_mmdet.attention import BACKENDS
+from lesa_mmdet.models.backbones import arguments
 from lesa_mmdet.models.backbones.resnet import average_pool
 
 from helpers.golden import assert_close_to_largest, golden_cases
@@ -218,7 +220,7 @@ def resnets(draw):
     def of_stages(values):
         return draw(st.lists(values, min_size=num_stages, max_size=num_stages).map(tuple))
 
-    arguments = dict(
+    chosen = dict(
         depth=draw(st.sampled_from([18, 50])),
         num_stages=num_stages,
         base_channels=draw(st.sampled_from([4, 8])),
@@ -236,23 +238,23 @@ def resnets(draw):
             st.sampled_from([dict(type='BN'), dict(type='GN', num_groups=2), dict(type='SyncBN')])
         ),
     )
-    if arguments['depth'] == 50 and draw(st.booleans()):
-        arguments.update(
+    if chosen['depth'] == 50 and draw(st.booleans()):
+        chosen.update(
             dcn=dict(type=draw(st.sampled_from(['DCN', 'DCNv2'])), deform_groups=1),
             stage_with_dcn=of_stages(st.booleans()),
         )
-    return arguments
+    return chosen
 
 
 @settings(max_examples=12, deadline=None)
-@given(arguments=st.composite(resnets)())
-def test_without_an_operator_it_is_mmdets_resnet(arguments):
+@given(chosen=st.composite(resnets)())
+def test_without_an_operator_it_is_mmdets_resnet(chosen):
     backbones = []
     for kind in (LESA_ResNet, ResNet):
         own = dict(operator=None) if kind is LESA_ResNet else {}
         torch.manual_seed(0)
         # mmdet's Bottleneck pops from the dcn that it is given.
-        backbones.append(kind(**copy.deepcopy(arguments), **own))
+        backbones.append(kind(**copy.deepcopy(chosen), **own))
         backbones[-1].init_weights()
         backbones[-1].train()
     ours, theirs = backbones
@@ -266,16 +268,19 @@ def test_without_an_operator_it_is_mmdets_resnet(arguments):
     ):
         assert (name, mine.requires_grad) == (other, their.requires_grad)
     assert [m.training for m in ours.modules()] == [m.training for m in theirs.modules()]
-    if arguments['norm_cfg']['type'] == 'SyncBN':  # computes on a GPU only, or evaluated
+    if chosen['norm_cfg']['type'] == 'SyncBN':  # computes on a GPU only, or evaluated
         ours.eval(), theirs.eval()
     image = torch.randn(2, 3, 32, 48)
     assert all(map(torch.equal, ours(image), theirs(image)))
 
 
-def test_a_dcn_that_no_stage_uses_is_a_warning(caplog):
-    with caplog.at_level('WARNING'):
-        plain = tiny(operator=None, dcn=DCN)
-    assert 'there is a dcn, but stage_with_dcn is False for all stages' in caplog.text
+def test_a_dcn_that_no_stage_uses_is_a_warning(monkeypatch):
+    said = []
+    monkeypatch.setattr(arguments, 'print_log', lambda *text, **how: said.append((*text, how)))
+    plain = tiny(operator=None, dcn=DCN)
+    ((text, how),) = said
+    assert text.startswith('there is a dcn, but stage_with_dcn is False for all stages')
+    assert how == dict(logger='current', level=logging.WARNING)
     assert plain.state_dict().keys() == tiny(operator=None).state_dict().keys()
 
 

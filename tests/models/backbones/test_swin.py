@@ -222,15 +222,15 @@ def test_without_an_operator_it_is_mmdets_swin():
 
 def swins(draw):
     """Arguments of mmdet's SwinTransformer."""
-    heads = draw(st.sampled_from([1, 2]))
+    heads, patch_size = draw(st.sampled_from([1, 2])), draw(st.sampled_from([2, 4]))
     return dict(
         embed_dims=draw(st.sampled_from([8, 16])),
         depths=tuple(draw(st.lists(st.integers(1, 2), min_size=4, max_size=4))),
         num_heads=(heads, heads, 2 * heads, 4),
         window_size=draw(st.sampled_from([3, 7])),
         mlp_ratio=draw(st.sampled_from([2, 4])),
-        strides=draw(st.sampled_from([(4, 2, 2, 2), (2, 2, 2, 2)])),
-        patch_size=4,
+        strides=(patch_size, 2, 2, 2),
+        patch_size=patch_size,
         out_indices=draw(st.sampled_from([(0, 1, 2, 3), (1, 3), (3,)])),
         qkv_bias=draw(st.booleans()),
         qk_scale=draw(st.sampled_from([None, 0.5])),

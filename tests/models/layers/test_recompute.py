@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from lesa_mmdet.models.layers import LESA, SelfAttention, recompute
-from lesa_mmdet.models.layers.recompute import call_again, can_repeat, not_kept
+from lesa_mmdet.models.layers.recompute import can_repeat, checkpointed, recomputed
 
 SIZE, CHANNELS = 20, 32  # more positions than the dense backend takes
 
@@ -104,7 +104,7 @@ def test_less_is_kept(monkeypatch):
     assert kept[0] <= kept[1] - 2 * 4 * SIZE / CHANNELS - 3
 
 
-def test_a_tensor_that_is_not_kept_is_computed_again():
+def test_a_tensor_that_is_recomputed_is_computed_again():
     x = torch.randn(5, requires_grad=True)
     computed = []
 
@@ -113,7 +113,7 @@ def test_a_tensor_that_is_not_kept_is_computed_again():
         return [x.detach().exp()]
 
     exponential = x.exp()
-    with not_kept([exponential], compute):
+    with recomputed([exponential], compute):
         out = exponential.square()
     assert not computed
     (grad,) = torch.autograd.grad(out.sum(), x)
@@ -121,12 +121,12 @@ def test_a_tensor_that_is_not_kept_is_computed_again():
     torch.testing.assert_close(grad, 2 * (2 * x).exp())
 
 
-def test_whoever_packs_what_is_saved_goes_on_doing_so():
+def test_hooks_that_pack_what_is_saved_go_on_doing_so():
     packed = []
     x = torch.randn(5, requires_grad=True)
     y = x.exp()
     with saved_tensors_hooks(lambda t: packed.append(t) or t, lambda t: t):
-        with not_kept([y], lambda: 1 / 0):
+        with recomputed([y], lambda: 1 / 0):
             out = y.square()
     assert len(packed) == 1
     out.sum().backward()
@@ -145,10 +145,10 @@ def test_modules_that_would_notice_are_called_once():
     calls = []
     norm = nn.BatchNorm2d(1)
     x = torch.randn(2, 1, 3, 3, requires_grad=True)
-    call_again(lambda x: calls.append(True) or norm(x), x, modules=[norm]).sum().backward()
+    checkpointed(lambda x: calls.append(True) or norm(x), x, modules=[norm]).sum().backward()
     assert len(calls) == 1 and norm.num_batches_tracked == 1
     norm.eval()
-    call_again(lambda x: calls.append(True) or norm(x), x, modules=[norm]).sum().backward()
+    checkpointed(lambda x: calls.append(True) or norm(x), x, modules=[norm]).sum().backward()
     assert len(calls) == 3
 
 

@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 from lesa_mmdet import LESA
 from lesa_mmdet.attention import attend
 from lesa_mmdet.attention.decomposed.reference import attend_reference
-from lesa_mmdet.attention.gradients import differentiable_once
+from lesa_mmdet.attention.registration import register_operator
 
 
 def scaled_product(x, y, factor):
@@ -37,7 +37,7 @@ def product():
     def empty_gradients(grad_out, x, y, factor, out, exponential, needed):
         return tuple(torch.empty_like(x) if need else x.new_empty(0) for need in needed)
 
-    return differentiable_once(
+    return register_operator(
         'quick',
         'scaled_product',
         'Tensor x, Tensor? y, int factor',

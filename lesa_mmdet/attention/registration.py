@@ -1,7 +1,11 @@
-"""How the two passes of a backend become operators of PyTorch that can be differentiated once.
+"""Registers the two passes of a backend as operators of PyTorch, to be differentiated once.
 
 Autograd, ``torch.func``, compilers, exporters and ``torch.jit`` see one operator for the forward
 and one for the backward pass. What such a backend has no derivative for is refused here.
+
+``torch.library.custom_op`` registers less: with PyTorch 2.14, ``torch.func.grad`` of its operators
+raises an error, and ``torch.func.jvp`` gives zeros without a word. It would save 0.08 ms of 0.10 ms
+a call and 0.2 to 0.35 ms of 0.73 ms for both passes (busy CPU), which is little beside attention.
 """
 
 from collections.abc import Callable
@@ -13,7 +17,7 @@ from torch import Tensor
 _LIBRARY = torch.library.Library('lesa_mmdet', 'FRAGMENT')
 
 
-def differentiable_once(
+def register_operator(
     backend: str,
     name: str,
     arguments: str,
@@ -41,10 +45,12 @@ def differentiable_once(
             of one that is not needed any tensor.
         empty_outputs (Callable): As ``forward``, but only shapes, strides and types are right.
         empty_gradients (Callable): As ``backward``, likewise.
-        saved (int): Tensors that the forward pass keeps beside the output.
+        saved (int): Tensors that the forward pass returns after the output.
 
     Returns:
-        Callable: Takes the arguments, returns the output.
+        Callable: Takes the arguments, returns the output. For the backward pass it saves the very
+        tensors that it is given: callers may have them computed again instead, as long as a backend
+        hands its inputs on without a copy.
     """
     kinds = [argument.split()[0] for argument in arguments.split(', ')]
     tensors = [index for index, kind in enumerate(kinds) if kind.startswith('Tensor')]
