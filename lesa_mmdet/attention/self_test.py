@@ -18,7 +18,7 @@ from .decomposed import attend as decomposed
 from .decomposed.reference import attend_reference
 from .neighborhood import attend as neighborhood
 from .neighborhood.reference import attend_neighborhood_reference
-from .support import DTYPES, INTERPRETED, TRITON_DTYPES
+from .support import DTYPES, INTERPRETED, TRITON_DTYPES, allows_tf32
 
 # Largest error relative to the largest number of each result, or to 1. A 16-bit type rounds the
 # results, and on a GPU the weights, too.
@@ -59,7 +59,7 @@ class Result(NamedTuple):
     @property
     def allowed(self) -> float:
         """Largest error that rounding explains."""
-        return TOLERANCES[self.dtype]
+        return allowed(self.dtype)
 
     @property
     def passed(self) -> bool:
@@ -77,6 +77,12 @@ class Result(NamedTuple):
         )
 
 
+def allowed(dtype: torch.dtype) -> float:
+    """Largest error that rounding explains: TF32 has the digits of float16."""
+    coarse = dtype == torch.float32 and allows_tf32()
+    return TOLERANCES[torch.float16 if coarse else dtype]
+
+
 HEADER = (
     f'{"operation":<13}{"backend":<21}{"type":<9}  forward backward  allowed       time     memory'
 )
@@ -91,16 +97,18 @@ class _Operation(NamedTuple):
     shapes: Callable
 
 
-def _decomposed_shapes(rows: int, cols: int) -> list[tuple[int, ...]]:
+def _decomposed_shapes(rows: int, cols: int, d: int = 16, dv: int = 32) -> list[tuple[int, ...]]:
     """Of q, k, v, row and col."""
-    return [(1, 2, rows * cols, channels) for channels in (16, 16, 32, rows, cols)]
+    return [(1, 2, rows * cols, channels) for channels in (d, d, dv, rows, cols)]
 
 
-def _neighborhood_shapes(rows: int, cols: int) -> list[tuple[int, ...]]:
-    """Of v, weights, mul and add."""
-    channels, heads, size = 32, 2, 5
-    matrix = (channels, size, size)
-    return [(1, channels, rows, cols), (1, heads, size**2, rows, cols), matrix, matrix]
+def _neighborhood_shapes(
+    rows: int, cols: int, d: int = 16, size: int = 5, mul: bool = True, add: bool = True
+) -> list[tuple[int, ...] | None]:
+    """Of v, weights, mul and add; None for one that is not given."""
+    channels, heads = 2 * d, 2
+    matrices = [(channels, size, size) if given else None for given in (mul, add)]
+    return [(1, channels, rows, cols), (1, heads, size**2, rows, cols), *matrices]
 
 
 OPERATIONS = {
@@ -133,31 +141,71 @@ def run(device: torch.device) -> Iterator[Result]:
                 yield Result(name, shown, dtype)._replace(**figures)
 
 
-def _random(device: torch.device, *shapes: tuple[int, ...]) -> list[Tensor]:
+def errors_of_triton(
+    name: str, device: torch.device, dtypes: tuple[torch.dtype, ...], widths: tuple, rest: tuple
+) -> tuple[float, float]:
+    """Errors of Triton's kernels on a small map.
+
+    Args:
+        name (str): One of ``OPERATIONS``.
+        device (torch.device): Where.
+        dtypes (tuple[torch.dtype, ...]): Of all inputs.
+        widths (tuple): What the operation's shapes take after rows and columns.
+        rest (tuple[int, int]): Rows and columns of the map that is to come, modulo 16: kernels are
+            compiled for these, so that this map shares them.
+
+    Returns:
+        tuple[float, float]: The error of the output, and the largest of a gradient.
+    """
+    operation = OPERATIONS[name]
+    size = INTERPRETED_MAP if INTERPRETED else [16 + places for places in rest]
+    inputs = _random(device, *operation.shapes(*size, *widths))
+    if name == 'decomposed':
+        inputs[0] *= (16 / widths[0]) ** 0.5  # logits as large as those of 16 channels
+        inputs[:3] = [x.mT.contiguous().mT for x in inputs[:3]]  # channel by channel, as in layers
+    inputs = [x if x is None else x.to(dtype) for x, dtype in zip(inputs, dtypes, strict=True)]
+    attend = partial(operation.attend, backend='triton')
+    return _errors(_differentiate(attend, inputs), operation.definition, inputs)
+
+
+def _random(device: torch.device, *shapes: tuple[int, ...] | None) -> list[Tensor | None]:
     generator = torch.Generator().manual_seed(0)  # of the CPU: the same numbers everywhere
-    return [torch.randn(shape, generator=generator).to(device) for shape in shapes]
+    return [
+        None if shape is None else torch.randn(shape, generator=generator).to(device)
+        for shape in shapes
+    ]
 
 
 def _compare(attend: Callable, definition: Callable, inputs: list[Tensor]) -> dict:
     """Errors, seconds and memory of a function of tensors beside its definition in float64."""
-    exact = _differentiate(definition, [x.double() for x in inputs])
     before = _start_memory(inputs[0].device)
     results = _differentiate(attend, inputs)
     mib = _peak_memory(inputs[0].device, before)
-    for result, x in zip(results, (inputs[0], *inputs), strict=True):
+    forward, backward = _errors(results, definition, inputs)
+    times = [_seconds(attend, inputs) for _ in range(REPEATS)]
+    return dict(forward=forward, backward=backward, seconds=min(times), mib=mib)
+
+
+def _errors(
+    results: tuple[Tensor, ...], definition: Callable, inputs: list[Tensor | None]
+) -> tuple[float, float]:
+    """Errors of an output and, the largest, of its gradients, beside the definition in float64."""
+    given = [x for x in inputs if x is not None]
+    for result, x in zip(results, (inputs[0], *given), strict=True):
         if result.dtype != x.dtype:
             raise TypeError(f'returned {result.dtype} for {x.dtype}')
+    exact = _differentiate(definition, [x if x is None else x.double() for x in inputs])
     forward, *backward = map(_error, results, exact)
-    times = [_seconds(attend, inputs) for _ in range(REPEATS)]
-    return dict(forward=forward, backward=max(backward), seconds=min(times), mib=mib)
+    return forward, max(backward)
 
 
-def _differentiate(attend: Callable, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+def _differentiate(attend: Callable, inputs: list[Tensor | None]) -> tuple[Tensor, ...]:
     """Output and gradients for a fixed random gradient of the output."""
-    inputs = [x.detach().requires_grad_() for x in inputs]
+    inputs = [x if x is None else x.detach().requires_grad_() for x in inputs]
     out = attend(*inputs)
     (grad_out,) = _random(out.device, out.shape)
-    return out.detach(), *torch.autograd.grad(out, inputs, grad_out.to(out.dtype))
+    given = [x for x in inputs if x is not None]
+    return out.detach(), *torch.autograd.grad(out, given, grad_out.to(out.dtype))
 
 
 def _error(result: Tensor, exact: Tensor) -> float:

@@ -56,6 +56,7 @@ def select(
     *,
     refusal: Callable[..., str | None],
     without_triton: Callable[..., str],
+    first_use: Callable[..., bool],
 ) -> Callable[..., Tensor]:
     """The backend that computes an operation.
 
@@ -66,6 +67,8 @@ def select(
         refusal (Callable): Takes a name and the inputs; returns what keeps that backend from them.
         without_triton (Callable): Takes the inputs; returns the name that 'auto' stands for where
             Triton cannot be had.
+        first_use (Callable): Takes the inputs; returns whether Triton computes what it should,
+            tested before 'auto' takes it for the first time (:mod:`.first_use`).
 
     Raises:
         ValueError: If there is no such backend, or it cannot take the inputs.
@@ -75,7 +78,7 @@ def select(
     if name == 'auto':
         if torch.onnx.is_in_onnx_export():
             name = 'reference'  # the only one made of ONNX's own operators
-        elif device.type == 'cuda' and not refusal('triton', *inputs):
+        elif prefers_triton(device) and not refusal('triton', *inputs) and first_use(*inputs):
             name = 'triton'
         else:
             name = without_triton(*inputs)
@@ -85,6 +88,11 @@ def select(
         error = RefusedMemoryError if name == 'reference' else RefusedValueError
         raise error(f'attention backend {name!r} {problem}; available: {", ".join(others)}')
     return backends[name]
+
+
+def prefers_triton(device: torch.device) -> bool:
+    """Whether 'auto' takes Triton on a device, if it can: the interpreter is for tests."""
+    return device.type == 'cuda'
 
 
 def available(
@@ -139,6 +147,14 @@ def triton_refuses(*tensors: Tensor, channels: int) -> str | None:
     if elements >= TRITON_OFFSETS:
         return f'takes fewer than 2^31 elements a head, got {elements}'
     return None
+
+
+def allows_tf32() -> bool:
+    """Whether the user lets matrix units round float32."""
+    matmul = torch.backends.cuda.matmul
+    if hasattr(matmul, 'fp32_precision'):  # PyTorch 2.9: the older attribute may raise from then on
+        return matmul.fp32_precision == 'tf32'
+    return matmul.allow_tf32
 
 
 def dense_refuses(x: Tensor, pairs: int, what: str) -> str | None:

@@ -77,6 +77,7 @@ def test_auto_goes_round_what_triton_refuses(machine, monkeypatch, sizes, refusa
     for name in entrance.BACKENDS:
         monkeypatch.setitem(entrance.BACKENDS, name, lambda *x: 'another')
     monkeypatch.setattr(entrance, '_attend_triton', lambda *x: 'triton')
+    monkeypatch.setattr(entrance, 'passes', lambda *x: True)  # tests/attention/test_first_use.py
     assert attend(*map_on_gpu(40, 40)) == 'triton'
     inputs = map_on_gpu(**{**dict(height=40, width=40), **sizes})
     assert triton_refuses(*inputs, channels=max(inputs[0].shape[3], inputs[2].shape[3])) == refusal

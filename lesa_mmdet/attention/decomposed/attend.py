@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RefusedValueError
+from ..first_use import passes
 from ..support import DTYPES, available, dense_refuses, names_of, select, triton_refuses
 from .chunked import attend_chunked
 from .reference import attend_reference
@@ -44,7 +45,14 @@ def attend(
     """
     inputs = (q, k, v, row, col)
     _check(*inputs)
-    compute = select(backend, _backends(), inputs, refusal=_refusal, without_triton=_without_triton)
+    compute = select(
+        backend,
+        _backends(),
+        inputs,
+        refusal=_refusal,
+        without_triton=_without_triton,
+        first_use=_first_use,
+    )
     return compute(*inputs)
 
 
@@ -61,6 +69,12 @@ def _attend_triton(*inputs: Tensor) -> Tensor:
     from .triton import attend_triton  # only now: most machines have no triton
 
     return attend_triton(*inputs)
+
+
+def _first_use(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> bool:
+    """Whether Triton computes what the definition says of such tensors."""
+    widths = (q.shape[-1], v.shape[-1])
+    return passes('decomposed', q.device, (q.dtype,) * 5, widths, (row.shape[-1], col.shape[-1]))
 
 
 def _without_triton(q: Tensor, *others: Tensor) -> str:

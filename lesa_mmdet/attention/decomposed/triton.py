@@ -154,7 +154,7 @@ def launch_options(kernel: str, q: Tensor, v: Tensor, height: int, width: int) -
         DV=DV,
         HEIGHT_UNIT=math.gcd(height, 16),
         WIDTH_UNIT=math.gcd(width, 16),
-        PRECISION='tf32' if _allows_tf32() else 'ieee',
+        PRECISION='tf32' if support.allows_tf32() else 'ieee',
         M=queries,
         ROWS=rows,
         COLS=cols,
@@ -233,14 +233,6 @@ def _tile_shape(keys: int, height: int, width: int, half: bool) -> tuple[int, in
 def _padded(channels: int) -> int:
     """Channels as matrix units take them: a power of two, 16 or more."""
     return max(16, triton.next_power_of_2(channels))
-
-
-def _allows_tf32() -> bool:
-    """Whether the user lets matrix units round float32."""
-    matmul = torch.backends.cuda.matmul
-    if hasattr(matmul, 'fp32_precision'):  # PyTorch 2.9: the older attribute may raise from then on
-        return matmul.fp32_precision == 'tf32'
-    return matmul.allow_tf32
 
 
 def _compute_capability(device: torch.device) -> tuple[int, int]:

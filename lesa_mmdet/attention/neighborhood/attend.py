@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RefusedValueError
+from ..first_use import passes
 from ..support import DTYPES, available, dense_refuses, names_of, select, triton_refuses
 from .reference import attend_neighborhood_reference
 from .shifted import attend_shifted
@@ -53,7 +54,12 @@ def attend_neighborhood(
     inputs = (v, weights, mul, add)
     _check(*inputs, dilation)
     compute = select(
-        backend, _backends(), inputs, refusal=_refusal, without_triton=lambda *_: 'shifted'
+        backend,
+        _backends(),
+        inputs,
+        refusal=_refusal,
+        without_triton=lambda *_: 'shifted',
+        first_use=_first_use,
     )
     return compute(*inputs, dilation)
 
@@ -71,6 +77,14 @@ def _attend_triton(*inputs: Any) -> Tensor:
     from .triton import attend_neighborhood_triton  # only now: most machines have no triton
 
     return attend_neighborhood_triton(*inputs)
+
+
+def _first_use(v: Tensor, weights: Tensor, mul: Tensor | None, add: Tensor | None) -> bool:
+    """Whether Triton computes what the definition says of such tensors."""
+    size = math.isqrt(weights.shape[2])
+    widths = (v.shape[1] // weights.shape[1], size, mul is not None, add is not None)
+    dtypes = tuple(None if x is None else x.dtype for x in (v, weights, mul, add))
+    return passes('neighborhood', v.device, dtypes, widths, v.shape[2:])
 
 
 def _refusal(backend: str, v: Tensor, weights: Tensor, *_: Tensor | None) -> str | None:
