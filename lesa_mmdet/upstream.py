@@ -10,19 +10,15 @@ import pkgutil
 from functools import partial
 from typing import NamedTuple
 
+from .utils.stacks import explain, refuse_both
+
 try:
+    refuse_both()
     import mmcv.ops  # noqa: F401
     import mmdet  # noqa: F401
     import mmengine  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name.partition('.')[0] not in ('mmcv', 'mmdet', 'mmengine'):
-        raise
-    raise ModuleNotFoundError(
-        f'lesa_mmdet needs mmcv with operators, mmengine and mmdet ({error}): in its checkout, '
-        "pip install -r requirements/openmmlab.txt ./mmcv_torchvision installs OpenMMLab's, and "
-        "pip install --no-cache-dir -r requirements/onedl.txt ./mmcv_torchvision OneDL's",
-        name=error.name,
-    ) from error
+except ImportError as error:
+    raise explain(error) from error
 
 from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import CocoDataset

@@ -9,32 +9,31 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-# The packages of a stack; both bring the modules mmcv, mmengine and mmdet.
-STACKS = {
-    'OpenMMLab': ('mmcv', 'mmengine', 'mmdet'),
-    'OneDL': ('onedl-mmcv', 'onedl-mmengine', 'onedl-mmdetection'),
-}
+# Of both stacks; either brings the modules mmcv, mmengine and mmdet.
+STACKS = ('mmcv', 'mmcv-lite', 'mmengine', 'mmdet')
+STACKS += ('onedl-mmcv', 'onedl-mmengine', 'onedl-mmdetection')
 A_STACK = (
     "OpenMMLab's: pip install -r requirements/openmmlab.txt ./mmcv_torchvision, "
     "or OneDL's: pip install --no-cache-dir -r requirements/onedl.txt ./mmcv_torchvision"
 )
 # What is imported, and where to get it.
 PROJECT = {
-    'torch': 'pip install torch',
+    'torch': 'pip install torch torchvision',
     'mmcv.ops': 'pip install ./mmcv_torchvision',
     'mmdet.apis': A_STACK,
     'cv2': 'pip install opencv-python-headless',
     'einops': 'pip install einops',
     'matplotlib': 'pip install matplotlib',
     'pycocotools': 'pip install pycocotools',
-    'lesa_mmdet': 'pip install --no-build-isolation --no-deps -e .',
+    'lesa_mmdet': 'pip install --no-deps -e .',
 }
 TESTS = dict.fromkeys(
     ('hypothesis', 'onnx', 'onnxscript', 'pyrefly', 'pytest', 'ruff', 'xdist'),
     'pip install -r requirements/tests.txt',
 )
 # Reported beside what mmdet collects, those of either stack.
-PACKAGES = ('lesa_mmdet', 'mmcv', 'mmpretrain', 'onedl-mmcv', 'einops', 'numpy', 'triton')
+PACKAGES = ('lesa_mmdet', *STACKS, 'mmcv-torchvision', 'torchvision', 'mmpretrain')
+PACKAGES += ('onedl-mmpretrain', 'einops', 'numpy', 'triton')
 TOO_LONG = ('PyTorch compiling details', 'numpy_random_seed')
 
 
@@ -60,18 +59,44 @@ def main() -> None:
             sys.exit('a backend does not compute what the definition says, see WRONG and FAILED')
         return
     problems = check_modules({**PROJECT, **(TESTS if args.tests else {})})
-    stacks = {name: found for name in STACKS if (found := versions(STACKS[name]))}
-    found = {name: number for of_stack in stacks.values() for name, number in of_stack.items()}
-    if len(stacks) > 1:
-        problems.append(
-            f'  {" and ".join(stacks)} share their folders: pip uninstall {" ".join(found)}, '
-            f'then {A_STACK}'
-        )
+    if not problems and (problem := without_cuda()):
+        problems.append(f'  {problem}')
     if problems:
         sys.exit('\n'.join([f'{sys.executable} cannot run this project:', *problems]))
-    found = {'Python': platform.python_version(), **versions(['torch']), **found}
+    found = {'Python': platform.python_version(), **versions(['torch', *STACKS])}
     about = ', '.join(f'{name} {number}' for name, number in found.items())
-    print(f'{sys.executable} has all that is needed: {about}')
+    print(f'{sys.executable} has all that is needed: {about}; operators: {operators()}')
+
+    from lesa_mmdet.utils.devices import unused_gpu
+
+    if problem := unused_gpu():
+        print(f'warning: {problem}')
+
+
+def operators() -> str:
+    """Whose operators mmcv has, and the CUDA that they were compiled with."""
+    import mmcv._ext as ext
+
+    # The compiled module has a file of its own, torchvision's operators a line of Python.
+    if ext.__file__.endswith('.py'):
+        whose = f"torchvision's, {versions(['torchvision'])['torchvision']}"
+    else:
+        whose = f"mmcv's own, compiled with {ext.get_compiler_version()}"
+    return f'{whose}, CUDA {ext.get_compiling_cuda_version()}'
+
+
+def without_cuda() -> str | None:
+    """What to do about operators that cannot run on the GPU that torch uses."""
+    import mmcv._ext as ext
+    import torch
+
+    if not torch.cuda.is_available() or ext.get_compiling_cuda_version() != 'not available':
+        return None
+    if ext.__file__.endswith('.py'):
+        remedy = 'pip install --force-reinstall --no-cache-dir torch torchvision, from one index'
+    else:
+        remedy = f'pip uninstall mmcv onedl-mmcv, then {A_STACK}'
+    return f'the operators ({operators()}) are for CPUs, but torch uses a GPU -> {remedy}'
 
 
 def check_modules(modules: dict[str, str]) -> list[str]:
@@ -116,6 +141,7 @@ def self_test() -> bool:
         devices.append(torch.device('cuda'))
 
     from lesa_mmdet.attention import self_test
+    from lesa_mmdet.utils.devices import device_name
 
     passed = True
     for device in devices:
@@ -126,14 +152,20 @@ def self_test() -> bool:
     return passed
 
 
-def device_name(device) -> str:
-    """What a device is called."""
-    import torch
+def describe_devices() -> dict[str, str]:
+    """Operators and GPUs, as far as they can be asked."""
+    try:
+        import torch
 
-    if device.type == 'cuda':
-        return torch.cuda.get_device_name(device)
-    capability = torch.backends.cpu.get_cpu_capability()
-    return f'CPU {platform.processor() or platform.machine()}, {capability}'
+        from lesa_mmdet.utils.devices import unused_gpu
+
+        facts = {'operators': operators(), 'GPU that is not used': unused_gpu() or 'none'}
+        if torch.cuda.is_available():
+            gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+            facts['GPUs'] = ', '.join(f'{gpu.name} {gpu.major}.{gpu.minor}' for gpu in gpus)
+        return facts
+    except Exception as error:
+        return {'operators': f'cannot be asked: {error}'}
 
 
 def print_versions() -> None:
@@ -147,6 +179,7 @@ def print_versions() -> None:
     facts = {key: fact for key, fact in facts.items() if key not in TOO_LONG}
     facts['system'] = platform.platform()
     facts.update(versions(PACKAGES))
+    facts.update(describe_devices())
     print('\n'.join(f'{name}: {fact}' for name, fact in facts.items()))
 
 

@@ -21,6 +21,7 @@ from lesa_mmdet.datasets.shapes import generate
 from lesa_mmdet.engine.resume import find_newest, list_saved
 from lesa_mmdet.utils.command import call, command
 from lesa_mmdet.utils.configs import load_config
+from lesa_mmdet.utils.devices import device_name
 from lesa_mmdet.utils.paths import check_output
 from lesa_mmdet.visualization.compare import draw_beside_truth
 from lesa_mmdet.visualization.curves import plot_curves, read_scalars
@@ -38,6 +39,7 @@ def main() -> None:
     check_output(args.work_dir, '--work-dir', is_folder=True)
     cfg = load_config(CONFIG, read_options(of_train))
     generate(cfg.data_root)
+    print(f'device: {device_name(torch.device(get_device()))}', flush=True)
 
     processes = count_processes(cfg.train_dataloader.batch_size)
     train = ['tools/dist_train.sh', CONFIG, str(processes), '--work-dir', str(args.work_dir)]

@@ -9,6 +9,7 @@ import platform
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
+from operator import index
 
 import torch
 
@@ -34,6 +35,7 @@ def passes(
         widths (tuple[int, ...]): What kernels are compiled for beside types.
         size (tuple[int, ...]): Rows and columns of the map.
     """
+    widths = tuple(index(width) for width in widths)  # tracers and compilers pass numbers of theirs
     # A compiler must not compile anew for each size.
     rest = (0, 0) if torch.compiler.is_compiling() else tuple(int(x) % 16 for x in size)
     return _passes(operation, device, dtypes, widths, rest)
@@ -43,7 +45,7 @@ def passes(
 def _passes(
     operation: str, device: torch.device, dtypes: tuple, widths: tuple, rest: tuple[int, int]
 ) -> bool:
-    key = (operation, device, dtypes, tuple(map(int, widths)))
+    key = (operation, device, dtypes, widths)
     if key not in _PASSED:
         if _is_busy(device):
             return True

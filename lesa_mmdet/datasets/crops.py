@@ -148,7 +148,8 @@ def find_window(
     sides = np.array([w, h]) * (1 + 2 * context)
     if square:
         sides[:] = sides.max()
-    start = np.floor(np.array([x + w / 2, y + h / 2]) - sides / 2)
+    # Not from the middle of the box: rounding could move the window off its border.
+    start = np.floor(np.array([x, y]) - (sides - [w, h]) / 2)
     sides = np.ceil(sides)
     if square:
         start = np.clip(start, 0, np.maximum(0, image_size - sides))

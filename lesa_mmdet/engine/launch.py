@@ -1,5 +1,6 @@
 """mmdet's and mmpretrain's own command line tools, on our configs: what ``tools/*.py`` call."""
 
+import os
 import runpy
 import sys
 import warnings
@@ -14,6 +15,7 @@ from mmengine.config import Config
 
 from ..utils.command import command
 from ..utils.configs import PRETRAIN_HINT, change_config, is_config, read_config
+from ..utils.devices import unused_gpu
 from ..utils.errors import UserFileNotFoundError, UserValueError
 from ..utils.paths import TRAIN_HINT, check_exists, check_output
 from .lock import lock_work_dir
@@ -44,6 +46,8 @@ def run_tool(name: str) -> None:
     # mmengine imports it once for every base file.
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
     tool, args, cfg = _choose_tool(name)
+    if os.environ.get('RANK', '0') == '0' and (problem := unused_gpu()):
+        print(f'warning: {problem}', file=sys.stderr, flush=True)
     check_config(cfg, name)
     if args.work_dir:
         check_output(args.work_dir, '--work-dir', is_folder=True)

@@ -6,7 +6,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lesa_mmdet.datasets import crops
@@ -74,6 +74,7 @@ def boxes(draw):
 
 
 @given(boxes(), st.floats(0, 2), st.booleans())
+@example(((0.0, 1.9999999999999998, 1.0, 1.0), (20, 20)), 0.0, False)
 def test_window(box_in_image, context, square):
     (x, y, w, h), (width, height) = box_in_image
     left, top, right, bottom = find_window((x, y, w, h), (width, height), context, square)

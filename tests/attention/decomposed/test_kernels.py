@@ -46,11 +46,11 @@ def compiled(run, tmp_path):
 
 
 # Instructions of a thread for a tile of 64 x 64 keys and queries on Hopper, which is what bounds
-# the kernels: at most so many.
+# the kernels: at most so many, with Triton 3.7 and 3.8.
 INSTRUCTIONS = {
     '16/32': dict(forward=281, backward_queries=309, backward_keys=361),
     '32/64': dict(forward=313, backward_queries=322, backward_keys=394),
-    '64/128': dict(forward=354, backward_queries=352, backward_keys=423),
+    '64/128': dict(forward=358, backward_queries=356, backward_keys=423),
 }
 
 
