@@ -19,6 +19,7 @@ from pickletools import genops
 from typing import Any, BinaryIO
 from zipfile import ZipFile
 
+from ..utils.errors import UserValueError
 from ..utils.text import shown
 from .pickles import STAND_INS, STATISTICS, Refused
 
@@ -117,14 +118,14 @@ def scan_legacy(file: BinaryIO) -> None:
     size = file.seek(0, 2)
     file.seek(0)
     if _Scan(size).run(file) != _MAGIC:
-        raise ValueError('it begins with something else')
+        raise UserValueError('it begins with something else')
     for _ in range(2):  # the version of the format, the system
         _Scan(size).run(file)
     scan = _Scan(size)
     scan.run(file)
     keys = _Scan(size).run(file)
     if not (isinstance(keys, Node) and keys.kind == 'list'):
-        raise ValueError('no list of storages')
+        raise UserValueError('no list of storages')
     if sorted(map(str, keys.parts)) != sorted(scan.storages):
         raise Refused('it has other storages than its tensors ask for')
     for key in keys.parts:
@@ -164,7 +165,7 @@ class _Scan:
                 raise Refused(f'it has more than {MAX_OPCODES:,} opcodes')
             step = _STEPS.get(opcode.name)
             if step is None:
-                raise ValueError(f'opcode {opcode.name}')
+                raise UserValueError(f'opcode {opcode.name}')
             step(self, argument)
         (result,) = self._stack
         self._use(result)
@@ -174,7 +175,7 @@ class _Scan:
         """What is on top of the stack: some entries, or those down to the mark."""
         start = self._marks.pop() if count is None else len(self._stack) - count
         if start < 0:
-            raise IndexError('not so many on the stack')
+            raise UserValueError('not so many on the stack')
         items = self._stack[start:]
         del self._stack[start:]
         return items
@@ -257,7 +258,7 @@ class _Scan:
         """Add to a dict."""
         node = self._open(*_DICTS)
         if len(items) % 2:
-            raise ValueError('a key without a value')
+            raise UserValueError('a key without a value')
         self._require_keys(items[::2])
         self._grow(node, items)
         node.parts.extend(items[::2])

@@ -111,17 +111,18 @@ def _copy(url: str, file: BinaryIO) -> None:
     """Write what is at an address to a file, all of it."""
     with urlopen(url, timeout=TIMEOUT) as answer:
         length = answer.headers.get('Content-Length', '')
-        if length.isdecimal():
-            if int(length) > shutil.disk_usage(Path(file.name).parent).free:
-                raise OSError(f'it has {int(length):,} bytes, for which the disk has no room')
+        length = int(length) if re.fullmatch('[0-9]+', length) else None
+        if length is not None:
+            if length > shutil.disk_usage(Path(file.name).parent).free:
+                raise OSError(f'it has {length:,} bytes, for which the disk has no room')
         elif not answer.chunked:
             raise OSError('the server does not say how large it is')
-        with tqdm(total=int(length or 0), unit='B', unit_scale=True, disable=None) as bar:
+        with tqdm(total=length, unit='B', unit_scale=True, disable=None) as bar:
             while chunk := answer.read(CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))
-    if length.isdecimal() and file.tell() != int(length):
-        raise OSError(f'{file.tell():,} bytes came of {int(length):,}')
+    if length not in (None, file.tell()):
+        raise OSError(f'{file.tell():,} bytes came of {length:,}')
 
 
 def _hash_in(name: str) -> str | None:

@@ -1,8 +1,9 @@
 """What can be wrong with a box in COCO's format."""
 
-import math
 from collections.abc import Iterable
 from typing import Any
+
+from ..utils.schema import NUMBER
 
 ROUNDING = 2  # pixels by which tools differ that make boxes of masks
 
@@ -31,8 +32,8 @@ def is_of_corners(box: list[float], area: Any, bounds: tuple[float, ...] | None)
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number."""
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    """Whether it is a finite number that can be one of pixels."""
+    return NUMBER.matches(value)
 
 
 def _are_close(box: Iterable[float], other: Iterable[float]) -> bool:

@@ -1,6 +1,5 @@
 """Find what is wrong with a data set before a training does."""
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -13,9 +12,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..utils.errors import UserFileNotFoundError, UserValueError
+from ..utils.errors import UserFileNotFoundError
+from ..utils.paths import open_regular
+from ..utils.schema import ID, TEXT, read_json, require, whole
+from ..utils.text import shown
 from .boxes import is_number, is_of_corners
-from .ids import ID, NO_NUMBER, NOT_MATCHED, TWO_KINDS, are_of_one_kind, to_number
+from .ids import NO_NUMBER, NOT_MATCHED, TWO_KINDS, are_of_one_kind, to_number
 from .masks import find_mask_bounds, find_mask_problem
 from .problems import Problem
 
@@ -30,6 +32,12 @@ STUFF_LABELS = [*range(183), 255]  # 255: no label
 ROUNDING = 0.5  # pixels that a box may leave its image
 # Pillow takes larger images for an attack. OpenCV, which reads them for a training, takes 2^30.
 Image.MAX_IMAGE_PIXELS = 2**30
+_SIDE = whole(1, 2**17)  # pixels
+_ANNOTATIONS = {
+    'images': [{'id': ID, 'file_name': TEXT, 'height': _SIDE, 'width': _SIDE}],
+    'categories': [{'id': ID, 'name': TEXT}],
+    'annotations?': [{'id': ID, 'image_id': ID, 'category_id': ID}],
+}
 ORIENTATION = 0x0112  # EXIF: 5 to 8 are turned by 90 degrees
 
 
@@ -44,6 +52,10 @@ class Report:
 
     counts: dict[str, int] = field(default_factory=dict)
     problems: dict[Problem, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, kind: Problem, text: str) -> None:
+        """Note a problem; what the text quotes of files is escaped and cut."""
+        self.problems[kind].append(shown(text, 300))
 
     @property
     def is_harmful(self) -> bool:
@@ -142,7 +154,7 @@ def _check_annotations(ann_file: Path, need_masks: bool, report: Report) -> list
     """Check everything but the files of the images. Returns the images."""
 
     def note(kind: Problem, text: str) -> None:
-        report.problems[kind].append(f'{ann_file.name}: {text}')
+        report.add(kind, f'{ann_file.name}: {text}')
 
     try:
         images, objects, categories = _read_annotations(ann_file)
@@ -150,8 +162,8 @@ def _check_annotations(ann_file: Path, need_masks: bool, report: Report) -> list
         raise UserFileNotFoundError(
             f'no annotation file {ann_file}: name it with --split'
         ) from error
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        note(Problem.FILE_UNREADABLE, f'{type(error).__name__}: {error}')
+    except (OSError, ValueError) as error:
+        note(Problem.FILE_UNREADABLE, str(error))
         return []
     report.counts[f'objects of {ann_file.name}'] = len(objects)
 
@@ -209,21 +221,9 @@ def _check_annotations(ann_file: Path, need_masks: bool, report: Report) -> list
 
 def _read_annotations(ann_file: Path) -> tuple[list[dict], list[dict], list[dict]]:
     """Images, objects and categories, with the keys that are needed to go on."""
-    content = json.loads(ann_file.read_text(encoding='utf-8'))
-    images, categories = content['images'], content['categories']
-    objects = content.get('annotations', [])
-    needed = (
-        (images, {'id': ID, 'file_name': str, 'height': int, 'width': int}),
-        (categories, {'id': ID, 'name': str}),
-        (objects, {'id': ID, 'image_id': ID, 'category_id': ID}),
-    )
-    for entries, keys in needed:
-        for entry in entries:
-            for key, kind in keys.items():
-                if not isinstance(entry[key], kind):
-                    names = ' or '.join(kind.__name__ for kind in np.atleast_1d(kind))
-                    raise UserValueError(f'{key} is {entry[key]!r}, but must be of type {names}')
-    return images, objects, categories
+    content = read_json(ann_file, 'annotation file')
+    require(content, _ANNOTATIONS, 'the file')
+    return content['images'], content.get('annotations', []), content['categories']
 
 
 def _check_object(
@@ -237,25 +237,28 @@ def _check_object(
         bounds = find_mask_bounds(mask, height, width)
     box, area = entry.get('bbox'), entry.get('area')
     if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
-        yield Problem.BOX_BROKEN, f'bbox {box}, but must be [x, y, width, height]'
+        yield Problem.BOX_BROKEN, f'bbox {shown(box)}, but must be [x, y, width, height]'
     elif is_of_corners(box, area, bounds):
         yield (
             Problem.BOX_OF_CORNERS,
-            f'bbox {box} is [left, top, right, bottom] by its mask or area, but must be '
+            f'bbox {shown(box)} is [left, top, right, bottom] by its mask or area, but must be '
             '[x, y, width, height]',
         )
     else:
         x, y, w, h = box
         if w < 1 or h < 1:
-            yield Problem.BOX_TINY, f'bbox {box}'
+            yield Problem.BOX_TINY, f'bbox {shown(box)}'
         if min(x, y, width - x - w, height - y - h) < -ROUNDING:
-            yield Problem.BOX_OUTSIDE, f'bbox {box}, but the image is {width} x {height}'
+            yield Problem.BOX_OUTSIDE, f'bbox {shown(box)}, but the image is {width} x {height}'
     if area is None:
-        yield Problem.AREA_MISSING, f'area is {area}, but must be a number of pixels'
+        yield Problem.AREA_MISSING, f'area is {shown(area)}, but must be a number of pixels'
     elif not is_number(area) or area <= 0:
-        yield Problem.AREA_EMPTY, f'area {area}'
+        yield Problem.AREA_EMPTY, f'area {shown(area)}'
     if entry.get('iscrowd') not in (0, 1):
-        yield Problem.ISCROWD_MISSING, f'iscrowd is {entry.get("iscrowd")}, but must be 0 or 1'
+        yield (
+            Problem.ISCROWD_MISSING,
+            f'iscrowd is {shown(entry.get("iscrowd"))}, but must be 0 or 1',
+        )
 
 
 def _check_images(images: list[dict], paths: list[Path], decode: bool, report: Report) -> int:
@@ -263,7 +266,7 @@ def _check_images(images: list[dict], paths: list[Path], decode: bool, report: R
 
     def read(path: Path) -> tuple[int, int]:
         """Width and height as a training sees them."""
-        with Image.open(path) as image:
+        with open_regular(path, 'image') as file, Image.open(file) as image:
             if decode:
                 image.load()
             turned = image.getexif().get(ORIENTATION, 1) >= 5
@@ -273,11 +276,11 @@ def _check_images(images: list[dict], paths: list[Path], decode: bool, report: R
     for image, path, size in zip(images, paths, _read_all(read, paths), strict=True):
         found += not isinstance(size, FileNotFoundError)
         if isinstance(size, FileNotFoundError):
-            report.problems[Problem.IMAGE_MISSING].append(str(path))
+            report.add(Problem.IMAGE_MISSING, str(path))
         elif isinstance(size, Exception):
-            report.problems[Problem.IMAGE_UNREADABLE].append(f'{path}: {size}')
+            report.add(Problem.IMAGE_UNREADABLE, f'{path}: {size}')
         elif size != (image['width'], image['height']):
-            report.problems[Problem.IMAGE_SIZE].append(_describe_sizes(path, size, image))
+            report.add(Problem.IMAGE_SIZE, _describe_sizes(path, size, image))
     return found
 
 
@@ -285,7 +288,7 @@ def _check_maps(images: list[dict], paths: list[Path], needed: bool, report: Rep
     """Returns how many there are."""
 
     def read(path: Path) -> tuple[tuple[int, int], np.ndarray]:
-        with Image.open(path) as image:
+        with open_regular(path, 'image') as file, Image.open(file) as image:
             return image.size, np.setdiff1d(np.asarray(image), STUFF_LABELS)
 
     found = 0
@@ -293,15 +296,15 @@ def _check_maps(images: list[dict], paths: list[Path], needed: bool, report: Rep
         found += not isinstance(content, FileNotFoundError)
         if isinstance(content, FileNotFoundError):
             if needed:
-                report.problems[Problem.MAP_MISSING].append(str(path))
+                report.add(Problem.MAP_MISSING, str(path))
         elif isinstance(content, Exception):
-            report.problems[Problem.MAP_UNREADABLE].append(f'{path}: {content}')
+            report.add(Problem.MAP_UNREADABLE, f'{path}: {content}')
         else:
             size, unknown = content
             if size != (image['width'], image['height']):
-                report.problems[Problem.MAP_SIZE].append(_describe_sizes(path, size, image))
+                report.add(Problem.MAP_SIZE, _describe_sizes(path, size, image))
             if unknown.size:
-                report.problems[Problem.MAP_LABELS].append(f'{path}: {unknown.tolist()}')
+                report.add(Problem.MAP_LABELS, f'{path}: {unknown.tolist()}')
     return found
 
 

@@ -1,15 +1,19 @@
 """Download archives, go on where a download broke off, and unpack them."""
 
 import os
+import re
 import shutil
 import time
 from http.client import HTTPException
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
-from zipfile import BadZipFile, ZipFile
+from zipfile import BadZipFile, ZipFile, ZipInfo
+from zlib import crc32, error
 
 from tqdm import tqdm
+
+from ..utils.text import shown
 
 TIMEOUT = 30  # seconds without an answer
 TRIES = 5  # in a row without a byte
@@ -33,7 +37,7 @@ def get_size(url: str) -> int:
             size = answer.headers.get('Content-Length')
     except (OSError, HTTPException) as error:
         raise OSError(f'{url} cannot be reached: {_explain(error)}') from error
-    if size is None:
+    if not re.fullmatch('[0-9]+', size or ''):
         raise OSError(f'{url}: the server does not say how large it is')
     return int(size)
 
@@ -112,7 +116,7 @@ def _append(url: str, part: Path, bar: tqdm) -> Exception | None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip file; what is there in full size stays.
+    """Unpack a zip file; what is there already stays.
 
     Args:
         archive (Path): Zip file.
@@ -123,12 +127,43 @@ def unpack(archive: Path, folder: Path) -> None:
     """
     try:
         with ZipFile(archive) as content:
-            for member in tqdm(content.infolist(), desc=f'unpacking {archive.name}'):
-                target = folder / member.filename
-                if not (target.is_file() and target.stat().st_size == member.file_size):
-                    content.extract(member, folder)
-    except (BadZipFile, EOFError) as error:
-        raise OSError(f'{archive} is damaged ({error}): delete it and run this again') from error
+            members = content.infolist()
+            for member in members:
+                if not _lies_below(member.filename):
+                    raise OSError(
+                        f'{archive} would write outside of {folder}, to {shown(member.filename)}: '
+                        'delete it, and get it from elsewhere'
+                    )
+            free = shutil.disk_usage(archive.parent).free
+            missing = [m for m in members if not _is_there(folder / m.filename, m)]
+            size = sum(member.file_size for member in missing)
+            if size > free:
+                raise OSError(
+                    f'{archive} unpacks to {size:,} bytes, but the disk has {free:,} left'
+                )
+            for member in tqdm(missing, desc=f'unpacking {archive.name}'):
+                content.extract(member, folder)
+    except (BadZipFile, EOFError, RuntimeError, NotImplementedError, error) as problem:
+        raise OSError(
+            f'{archive} is damaged or encrypted ({shown(problem)}): delete it and run this again'
+        ) from problem
+
+
+def _lies_below(name: str) -> bool:
+    """Whether a member of an archive stays in the folder that it is unpacked into."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and '..' not in path.parts and '\\' not in name
+
+
+def _is_there(target: Path, member: ZipInfo) -> bool:
+    """Whether a member has been unpacked, with its content."""
+    if not target.is_file() or target.stat().st_size != member.file_size:
+        return False
+    check = 0
+    with target.open('rb') as file:
+        while chunk := file.read(CHUNK):
+            check = crc32(chunk, check)
+    return check == member.CRC
 
 
 def _part(path: Path) -> Path:
@@ -137,5 +172,5 @@ def _part(path: Path) -> Path:
 
 def _explain(error: Exception | None) -> str:
     if isinstance(error, HTTPError):
-        return f'the server answers {error.code} {error.reason}'
-    return str(getattr(error, 'reason', error) or 'the server closed the connection')
+        return f'the server answers {error.code} {shown(error.reason)}'
+    return shown(str(getattr(error, 'reason', error)) or 'the server closed the connection')

@@ -6,7 +6,11 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from ..utils.errors import UserValueError
+from ..utils.schema import whole
+from ..utils.text import shown
 from .problems import Problem
+
+_LENGTH = whole(-(2**40), 2**40)  # whose sums int64 holds
 
 
 def find_mask_problem(segmentation: Any, height: int, width: int) -> tuple[Problem, str] | None:
@@ -42,9 +46,13 @@ def find_mask_problem(segmentation: Any, height: int, width: int) -> tuple[Probl
     if not polygons:
         return Problem.MASK_MISSING, 'no polygon of three points'
     try:
-        points = np.concatenate([np.asarray(polygon, dtype=float) for polygon in polygons])
-    except (TypeError, ValueError):
+        arrays = [np.asarray(polygon) for polygon in polygons]
+    except ValueError:  # lists of different lengths
+        arrays = []
+    # Text would become a number, and a number of 400 digits an object.
+    if not arrays or any(array.ndim != 1 or array.dtype.kind not in 'iuf' for array in arrays):
         return Problem.MASK_BROKEN, 'a polygon of something else than numbers'
+    points = np.concatenate(arrays)
     reach = 2 * max(height, width)
     if not (abs(points) <= reach).all():
         return Problem.MASK_BROKEN, f'a polygon with coordinates beyond {reach} pixels or undefined'
@@ -91,7 +99,7 @@ def find_rle_problem(rle: Any, height: int, width: int) -> str | None:
     """
     if not isinstance(rle, dict) or rle.get('size') != [height, width]:
         size = rle.get('size') if isinstance(rle, dict) else None
-        return f'run lengths for size {size}, but the image has {[height, width]}'
+        return f'run lengths for size {shown(size)}, but the image has {[height, width]}'
     try:
         lengths = read_run_lengths(rle.get('counts'))
     except ValueError as error:
@@ -116,8 +124,8 @@ def read_run_lengths(counts: Any) -> np.ndarray:
         ValueError: If it is neither, or the text is damaged.
     """
     if isinstance(counts, list):
-        if not all(isinstance(count, int) for count in counts):
-            raise UserValueError('run lengths that are not whole numbers')
+        if not all(_LENGTH.matches(count) for count in counts):
+            raise UserValueError('run lengths that are not whole numbers of pixels')
         return np.array(counts, dtype=np.int64)
     if not isinstance(counts, (str, bytes)):
         raise UserValueError(f'run lengths of type {type(counts).__name__}')

@@ -1,7 +1,6 @@
 """Results for the COCO evaluation server: written, checked and zipped."""
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from copy import deepcopy
@@ -17,12 +16,27 @@ from tqdm import tqdm
 from ..datasets.masks import find_rle_problem
 from ..upstream import METRICS, CocoMetric
 from ..utils.errors import UserFileNotFoundError, UserValueError
+from ..utils.schema import ANY, FINITE, ID, NUMBER, find_problem, read_json, require, whole
+from ..utils.text import shown
 
 # What a result has for each task. Were there boxes beside masks, the server would take the areas of
 # the boxes for those of the masks.
 KEYS = {
     'bbox': ('image_id', 'category_id', 'score', 'bbox'),
     'segm': ('image_id', 'category_id', 'score', 'segmentation'),
+}
+_KINDS = {
+    'image_id': ID,
+    'category_id': ID,
+    'score': FINITE,
+    'bbox': [NUMBER],
+    'segmentation': ANY,  # looked at below
+}
+_SIDE = whole(1, 2**17)  # pixels
+_IMAGES = {
+    'images': [{'id': ID, 'height': _SIDE, 'width': _SIDE}],
+    'categories': [{'id': ID}],
+    'annotations?': [{'id': ID, 'image_id': ID, 'category_id': ID}],
 }
 
 
@@ -145,15 +159,20 @@ def pack(prefix: str, ann_file: str, algorithm: str) -> list[Path]:
     found = {task: path for task, path in found.items() if path.is_file()}
     if not found:
         raise UserFileNotFoundError(f'neither {prefix}.bbox.json nor {prefix}.segm.json is there')
-    coco = COCO(ann_file)
-    tested_file = Path(f'{prefix}.images.json')
-    tested = _read_json(tested_file) if tested_file.is_file() else None
+    coco = COCO()
+    coco.dataset = read_json(ann_file, 'annotation file')
+    require(coco.dataset, _IMAGES, f'annotation file {ann_file}')
+    coco.createIndex()
+    tested_file, tested = Path(f'{prefix}.images.json'), None
+    if tested_file.exists():
+        tested = read_json(tested_file)
+        require(tested, [ID], str(tested_file))
     split = re.sub('^(image_info|instances)_', '', Path(ann_file).stem)
     name = f'detections_{split}_{algorithm}_results'
 
     archives = []
     for task, path in found.items():
-        results = _read_json(path)
+        results = read_json(path)
         check_results(results, task, coco, tested, str(path))
         text = json.dumps([{key: result[key] for key in KEYS[task]} for result in results])
         coco.loadRes(json.loads(text))
@@ -188,7 +207,7 @@ def check_results(
             or lack images. The first ones are named.
     """
     if not isinstance(results, list) or not results:
-        raise UserValueError(f'{name} has to be a list of detections, but is {str(results)[:50]}')
+        raise UserValueError(f'{name} has to be a list of detections, but is {shown(results)}')
     problems = []
     for index, result in enumerate(tqdm(results, desc=f'checking {Path(name).name}')):
         problem = _find_result_problem(result, task, coco)
@@ -201,24 +220,25 @@ def check_results(
         what = 'images have no detections, and no .images.json beside it says they were tested'
     else:
         what = 'images were not tested'
-    missing = sorted(set(coco.imgs).difference(tested))
-    _raise_first(name, what, [f'image {image_id}' for image_id in missing])
+    missing = sorted(set(coco.imgs).difference(tested), key=lambda i: (isinstance(i, str), i))
+    _raise_first(name, what, [f'image {shown(image_id)}' for image_id in missing])
 
 
 def _find_result_problem(result: Any, task: str, coco: COCO) -> str | None:
     missing = [key for key in KEYS[task] if not isinstance(result, dict) or key not in result]
     if missing:
         return f'it lacks {", ".join(missing)}'
+    problem = find_problem(result, {key: _KINDS[key] for key in KEYS[task]})
+    if problem:
+        return f'its {problem}'
     if result['image_id'] not in coco.imgs:
-        return f'there is no image {result["image_id"]}'
+        return f'there is no image {shown(result["image_id"])}'
     if result['category_id'] not in coco.cats:
-        return f'there is no category {result["category_id"]}'
-    if not _are_finite([result['score']]):
-        return f'its score is {result["score"]}'
+        return f'there is no category {shown(result["category_id"])}'
     if task == 'bbox':
         box = result['bbox']
-        if not _are_finite(box) or len(box) != 4 or min(box[2:]) < 0:
-            return f'its bbox is {box}, but must be [x, y, width, height]'
+        if len(box) != 4 or min(box[2:]) < 0:
+            return f'its bbox is {shown(box)}, but must be [x, y, width, height]'
         return None
     image = coco.imgs[result['image_id']]
     mask = result['segmentation']
@@ -226,12 +246,6 @@ def _find_result_problem(result: Any, task: str, coco: COCO) -> str | None:
     if problem is None and isinstance(mask['counts'], list):
         return 'its mask has a list of run lengths, but the server takes the text of pycocotools'
     return problem
-
-
-def _are_finite(values: Any) -> bool:
-    return isinstance(values, list) and all(
-        isinstance(value, (int, float)) and math.isfinite(value) for value in values
-    )
 
 
 def _raise_first(name: str, what: str, problems: Sequence[str], first: int = 5) -> None:
@@ -247,10 +261,3 @@ def _check_algorithm(algorithm: str) -> str:
             'becomes part of a file name'
         )
     return algorithm
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise UserValueError(f'{path} is no JSON file, or it is truncated: {error}') from error

@@ -63,7 +63,9 @@ def _is_finite(value: Any) -> bool:
 ANY = Kind('anything', lambda _: True)
 COUNT = whole(0, 2**53)  # what JSON holds exactly
 FINITE = Kind('a finite number', _is_finite)
+NUMBER = Kind('a number', lambda v: _is_finite(v) and abs(v) < 2**53)  # of pixels, say
 TEXT = Kind('text', lambda v: isinstance(v, str) and not any('\ud800' <= c <= '\udfff' for c in v))
+ID = Kind('a number or text', lambda v: NUMBER.matches(v) or TEXT.matches(v))
 DICT = Kind('a dict', lambda v: isinstance(v, Mapping))
 LIST = Kind('a list', lambda v: isinstance(v, (list, tuple)))
 
@@ -84,13 +86,21 @@ def require(value: Any, schema: Any, where: str) -> None:
     Raises:
         ValueError: For the first thing that differs: where, what it is, and what it has to be.
     """
+    problem = find_problem(value, schema)
+    if problem:
+        raise UserValueError(f'{where}{problem if problem.startswith(" ") else ": " + problem}')
+
+
+def find_problem(value: Any, schema: Any) -> str | None:
+    """What :func:`require` says after the name; None if the value is what it has to be."""
     path = []  # of keys, from the inside out: nothing is put together while all is well
     problem = _find(value, schema, path)
-    if problem:
-        inside = ''.join(
-            f'[{key}]' if isinstance(key, int) else f'.{shown(key, 40)}' for key in reversed(path)
-        )
-        raise UserValueError(f'{where}{": " if inside else ""}{inside.lstrip(".")} {problem}')
+    if problem is None:
+        return None
+    inside = ''.join(
+        f'[{key}]' if isinstance(key, int) else f'.{shown(key, 40)}' for key in reversed(path)
+    )
+    return f'{inside.lstrip(".")} {problem}'
 
 
 def parse_json(text: str | bytes, what: str) -> Any:

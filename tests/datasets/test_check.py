@@ -1,5 +1,6 @@
 """tools/check_dataset.py finds what is put into a clean data set."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,108 @@ def test_annotation_problems(change, kind, harmful, data):
     report = check_dataset(root)
     assert kind in report.problems and report.is_harmful == harmful
     assert f'{kind.title}: {len(report.problems[kind])} (training: ' in report.to_text()
+
+
+def every(part, **changes):
+    return lambda content: [entry.update(changes) for entry in content[part]]
+
+
+def make_deep(content):
+    node = []
+    for _ in range(500):
+        node = [node]
+    content['annotations'][0]['segmentation'] = node
+
+
+HUGE = 10**400
+RLE = {'size': [64, 64], 'counts': [HUGE, 64]}
+
+
+@pytest.mark.parametrize(
+    'change, kind, sentence',
+    [
+        (every('images', width=HUGE), 'FILE_UNREADABLE', 'width is a number of 1,329 bits, but'),
+        (every('images', width=10**9), 'FILE_UNREADABLE', 'width is 1000000000, but has to be a'),
+        (every('images', height=-64), 'FILE_UNREADABLE', 'height is -64, but has to be a whole'),
+        (every('images', height=0), 'FILE_UNREADABLE', 'height is 0, but'),
+        (every('images', height=True), 'FILE_UNREADABLE', 'height is True, but'),
+        (every('images', height=64.0), 'FILE_UNREADABLE', 'height is 64.0, but'),
+        (every('images', id=[1]), 'FILE_UNREADABLE', 'id is [1], but has to be a number or text'),
+        (every('images', id=float('nan')), 'FILE_UNREADABLE', 'id is nan, but'),
+        (every('images', id=HUGE), 'FILE_UNREADABLE', 'id is a number of 1,329 bits, but'),
+        (every('images', file_name='\ud800'), 'FILE_UNREADABLE', 'file_name is \\ud800, but'),
+        (every('images', file_name=7), 'FILE_UNREADABLE', 'file_name is 7, but has to be text'),
+        (every('categories', name={'a': 1}), 'FILE_UNREADABLE', "name is {'a': 1}, but has to be"),
+        (every('annotations', image_id={}), 'FILE_UNREADABLE', 'image_id is {}, but'),
+        (lambda c: c.update(images={}), 'FILE_UNREADABLE', 'images is {}, but has to be a list'),
+        (lambda c: c.update(images=[7]), 'FILE_UNREADABLE', 'images[0] is 7, but has to be a dict'),
+        (lambda c: c.update(annotations=7), 'FILE_UNREADABLE', 'annotations is 7, but'),
+        (lambda c: c.pop('categories'), 'FILE_UNREADABLE', 'the file has no categories'),
+        (change_object(bbox=[HUGE, 1, 1, 1]), 'BOX_BROKEN', 'a number of 1,329 bits'),
+        (change_object(bbox=[1, 1, 10**30, 1]), 'BOX_BROKEN', 'must be [x, y, width, height]'),
+        (change_object(bbox=[1] * 100_000), 'BOX_BROKEN', '[1, 1, 1, 1, ...], but must be'),
+        (change_object(bbox='1234'), 'BOX_BROKEN', 'bbox 1234, but must be'),
+        (change_object(area=HUGE), 'AREA_EMPTY', 'area a number of 1,329 bits'),
+        (change_object(area='\x1b[2J'), 'AREA_EMPTY', 'area \\x1b[2J'),
+        (change_object(iscrowd=['a' * 10**6]), 'ISCROWD_MISSING', "iscrowd is ['aaaa"),
+        (change_object(segmentation=RLE), 'MASK_BROKEN', 'that are not whole numbers of pixels'),
+        (change_object(segmentation={**RLE, 'counts': [1e30]}), 'MASK_BROKEN', 'not whole numbers'),
+        (change_object(segmentation={**RLE, 'counts': [2**39] * 8}), 'MASK_BROKEN', 'run lengths'),
+        (
+            change_object(segmentation={**RLE, 'size': [HUGE]}),
+            'MASK_BROKEN',
+            'for size [a number of',
+        ),
+        (change_object(segmentation={**RLE, 'counts': {}}), 'MASK_BROKEN', 'run lengths of type'),
+        (change_object(segmentation=[[HUGE] * 6]), 'MASK_BROKEN', 'something else than numbers'),
+        (change_object(segmentation=[['1'] * 6]), 'MASK_BROKEN', 'something else than numbers'),
+        (change_object(segmentation=[[None] * 6]), 'MASK_BROKEN', 'something else than numbers'),
+        (change_object(segmentation=[[[1, 2]] * 6]), 'MASK_BROKEN', 'something else than numbers'),
+        (change_object(segmentation=[[1e300] * 6]), 'MASK_BROKEN', 'coordinates beyond'),
+        (change_object(segmentation=7), 'MASK_BROKEN', 'neither polygons nor run lengths'),
+        (make_deep, 'MASK_MISSING', 'no polygon of three points'),
+        (change_object(category_id='a\n\x1b[31m'), 'UNKNOWN_CATEGORY', 'category a\\n\\x1b[31m'),
+    ],
+    ids=range(37),
+)
+def test_strangers_annotations(change, kind, sentence, data):
+    root, edit = data
+    edit(change)
+    report = check_dataset(root)
+    found = report.problems[Problem[kind]]
+    assert any(sentence in text for text in found), report.problems
+    assert all(line.isprintable() and len(line) < 400 for line in report.to_text().splitlines())
+
+
+@pytest.mark.parametrize(
+    'content, sentence',
+    [
+        (b'[' * 100_000, 'is no JSON, or it is truncated: nested too deep'),
+        (b'{"a":' * 100_000, 'nested too deep'),
+        (b'9' * 5000, 'is no JSON'),
+        (b'', 'is no JSON'),
+        (b'\xff\xfe{}', 'is no JSON'),
+        (b'null', 'the file is None, but has to be a dict'),
+        (b'[]', 'the file is [], but has to be a dict'),
+        (b'NaN', 'the file is nan, but has to be a dict'),
+    ],
+    ids=range(8),
+)
+def test_annotation_files_that_are_none(content, sentence, data):
+    root, _ = data
+    (root / 'annotations' / 'instances_train.json').write_bytes(content)
+    found = check_dataset(root).problems[Problem.FILE_UNREADABLE]
+    assert len(found) == 1 and sentence in found[0] and len(found[0]) < 400
+
+
+@pytest.mark.parametrize('folder', ['annotations', 'train', 'stuffthingmaps/train'])
+def test_pipes_are_not_waited_for(folder, data):
+    root, _ = data
+    path = next(iter(sorted((root / folder).glob('*train.json' if folder[0] == 'a' else '*'))))
+    path.unlink()
+    os.mkfifo(path)
+    texts = [text for found in check_dataset(root).problems.values() for text in found]
+    assert any('is a named pipe, but has to be a file' in text for text in texts), texts
 
 
 def truncate(path):

@@ -124,10 +124,73 @@ def test_unpack_goes_on_and_finds_damage(server, tmp_path):
     (tmp_path / 'val2017' / '1.jpg').write_bytes(b'y' * 5000)
     unpack(archive, tmp_path)
     contents = [(tmp_path / 'val2017' / f'{i}.jpg').read_bytes() for i in range(3)]
-    assert contents == [bytes(5000), b'y' * 5000, bytes(5000)]  # what was whole is left alone
+    assert contents == [bytes(5000)] * 3  # the cut one, and that of the right size, too
+    before = (tmp_path / 'val2017' / '2.jpg').stat().st_mtime_ns
+    unpack(archive, tmp_path)
+    assert (tmp_path / 'val2017' / '2.jpg').stat().st_mtime_ns == before  # what is whole stays
     archive.write_bytes(archive.read_bytes().replace(bytes(5000), b'z' * 5000))
     with pytest.raises(OSError, match='is damaged .*delete it'):
         unpack(archive, tmp_path / 'other')
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['../evil.jpg', 'a/../../evil.jpg', '/tmp/evil.jpg', '..\\\\evil.jpg', 'a\\\\..\\\\..\\\\b'],
+)
+def test_nothing_is_unpacked_outside_of_the_folder(name, tmp_path):
+    archive = tmp_path / 'a.zip'
+    archive.write_bytes(zip_of({'good.jpg': b'a', name: b'b'}))
+    with pytest.raises(OSError, match='would write outside of .*evil.jpg|outside of .*b: delete'):
+        unpack(archive, tmp_path / 'out')
+    assert [path.name for path in tmp_path.rglob('*')] == ['a.zip']
+
+
+def encrypted(content):
+    """Bit 0 of the flags, in the member's header and in the archive's list."""
+    for magic, place in ((b'PK\3\4', 6), (b'PK\1\2', 8)):
+        start = content.index(magic) + place
+        content = content[:start] + bytes([content[start] | 1]) + content[start + 1 :]
+    return content
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        encrypted,
+        lambda content: content.replace(b'a' * 99, b'b' * 99),
+        lambda content: content[: len(content) // 2],
+        lambda content: content.replace(b'PK\3\4', b'PK\3\5'),
+        lambda content: b'<html>not found</html>',
+        lambda content: b'',
+        lambda content: content[:10] + content[-30:],
+    ],
+)
+def test_damaged_and_encrypted_archives(change, tmp_path):
+    archive = tmp_path / 'a.zip'
+    archive.write_bytes(change(zip_of({'a.jpg': b'a' * 99})))
+    with pytest.raises(OSError, match='is damaged or encrypted .*: delete it and run this again'):
+        unpack(archive, tmp_path / 'out')
+
+
+def test_an_archive_that_the_disk_has_no_room_for(tmp_path, monkeypatch):
+    archive = tmp_path / 'a.zip'
+    archive.write_bytes(zip_of({'a.jpg': bytes(100)}))
+    full = shutil._ntuple_diskusage(100, 99, 1)
+    monkeypatch.setattr(download_module.shutil, 'disk_usage', lambda path: full)
+    with pytest.raises(OSError, match='unpacks to 100 bytes, but the disk has 1 left'):
+        unpack(archive, tmp_path / 'out')
+
+
+@pytest.mark.parametrize('length', ['many', '-5', '1e9', '', '٣', '5, 5', '0x10'])
+def test_a_length_that_is_no_number(length, server, tmp_path, monkeypatch):
+    class Answer:
+        headers = {'Content-Length': length}
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda self, *_: None  # noqa: E731
+
+    monkeypatch.setattr(download_module, 'urlopen', lambda *_, **__: Answer())
+    with pytest.raises(OSError, match='the server does not say how large it is'):
+        download(f'{server.url}/val2017.zip', tmp_path / 'val2017.zip')
 
 
 def test_tool_fetches_unpacks_and_remembers(server, run, tmp_path):

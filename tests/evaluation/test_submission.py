@@ -111,6 +111,14 @@ def change(**values):
         (lambda results: results[3].pop('score'), 'detection 3: it lacks score'),
         (lambda results: results.insert(3, 'x'), 'detection 3: it lacks image_id, category_id'),
         (lambda results: [r.update(image_id=6) for r in results], '6 detections .*; [.]{3}$'),
+        (change(image_id=[7]), r'detection 3: its image_id is \[7\], but has to be a number or'),
+        (change(image_id='\x1b[2J'), r'detection 3: there is no image \\x1b\[2J'),
+        (change(category_id={}), 'detection 3: its category_id is {}, but'),
+        (change(score=10**400), 'detection 3: its score is a number of 1,329 bits, but'),
+        (change(score=True), 'detection 3: its score is True, but'),
+        (change(bbox=[10**400] * 4), r'its bbox\[0\] is a number of 1,329 bits, but'),
+        (change(bbox={'x': 1}), 'its bbox is {.*}, but has to be a list'),
+        (change(bbox=[1] * 100_000), r'its bbox is \[1, 1, 1, 1, \.\.\.\], but must be'),
         (lambda results: results.clear(), r'has to be a list of detections, but is \[\]'),
     ],
 )
@@ -142,8 +150,35 @@ def test_unreadable_files_and_names(results, ann_file, tmp_path):
         pack(results(), str(ann_file), 'a/b')
     path = tmp_path / 'results.segm.json'
     path.write_text(path.read_text(encoding='utf-8')[:-5], encoding='utf-8')
-    with pytest.raises(ValueError, match=r'segm\.json is no JSON file, or it is truncated'):
+    with pytest.raises(ValueError, match=r'segm\.json is no JSON, or it is truncated'):
         pack(str(tmp_path / 'results'), str(ann_file), 'lesa')
+
+
+@pytest.mark.parametrize(
+    'name, content, sentence',
+    [
+        ('results.segm.json', b'[' * 100_000, 'segm.json is no JSON, .*: nested too deep'),
+        ('results.segm.json', b'{"a": 1}', "segm.json has to be a list of detections, but is {'a"),
+        ('results.images.json', b'{}', 'images.json is {}, but has to be a list'),
+        (
+            'results.images.json',
+            b'[[1]]',
+            r'images.json: \[0\] is \[1\], but has to be a number or',
+        ),
+        ('results.images.json', b'7', 'images.json is 7, but has to be a list'),
+        (None, b'7', 'annotation file .* is 7, but has to be a dict'),
+        (None, b'{}', 'annotation file .* has no images'),
+        (None, b'{"images": [{}], "categories": []}', r'images\[0\] has no id'),
+        (None, b'{"images": [{"id": 1, "height": -1, "width": 1}]}', 'has no categories'),
+        (None, b'[' * 100_000, 'annotation file .* is no JSON, .*: nested too deep'),
+    ],
+)
+def test_files_of_another_shape(name, content, sentence, results, ann_file, tmp_path):
+    prefix = results()
+    (tmp_path / name if name else ann_file).write_bytes(content)
+    with pytest.raises(ValueError, match=sentence) as error:
+        pack(prefix, str(ann_file), 'lesa')
+    assert len(str(error.value)) < 600
 
 
 def test_tool(results, ann_file, run):

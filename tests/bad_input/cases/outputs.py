@@ -280,7 +280,7 @@ CASES = [
     ),
     Case(
         'results: a file that is cut off',
-        r'^error: .*results\.bbox\.json is no JSON file, or it is truncated',
+        r'^error: .*results\.bbox\.json is no JSON, or it is truncated',
         lambda place: (
             submission(place),
             place.write('results.bbox.json', '[{"image_id": 1'),
