@@ -19,7 +19,7 @@ except ImportError:  # Windows
     fcntl = None
 
 VIDEO_SUFFIXES = frozenset(
-    '.3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv'.split()
+    '.3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .webm .wmv'.split()
 )
 
 # Of a drawing: a file of the folder of drawings, and no other.

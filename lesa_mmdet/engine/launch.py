@@ -53,7 +53,8 @@ def run_tool(name: str) -> None:
         check_output(args.work_dir, '--work-dir', is_folder=True)
     if name == 'train':
         check_start(args.resume, cfg)
-        lock_work_dir(args.work_dir or cfg.get('work_dir'), args.config, args.launcher)
+        if (cfg.get('default_hooks') or {}).get('lock', True):  # not if it is to be left out
+            lock_work_dir(args.work_dir or cfg.get('work_dir'), args.config, args.launcher)
     if name == 'test':
         check_exists(args.checkpoint, 'checkpoint', TRAIN_HINT)
         if args.out:

@@ -1,10 +1,12 @@
 """A training that is killed and resumed ends where an uninterrupted one does, bit for bit."""
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from lesa_mmdet.checkpoints.files import read_checkpoint
 from lesa_mmdet.datasets.shapes import generate
@@ -42,6 +44,18 @@ def logged(work_dir):
         {key: value for key, value in entry.items() if 'time' not in key}
         for entry in read_scalars(work_dir)
     ]
+
+
+def losses(work_dir):
+    """What was logged at each iteration, times apart; of a repeated one what was logged last."""
+    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    lines = [line for log in logs for line in log.read_text(encoding='utf-8').splitlines(True)]
+    entries = [json.loads(line) for line in lines if line.endswith('}\n')]
+    return {
+        entry['iter']: {key: value for key, value in entry.items() if 'time' not in key}
+        for entry in entries
+        if 'loss' in entry
+    }
 
 
 def assert_same(one, other):
@@ -93,6 +107,37 @@ def test_killed_run_continues_exactly(run, options, tmp_path):
     assert logged(parts) == logged(whole)
     assert len([entry for entry in logged(parts) if 'loss' in entry]) == EPOCHS * ITERATIONS
     resumed = read_checkpoint(parts / f'epoch_{EPOCHS}.pth')
+    for key in ('state_dict', 'optimizer', 'param_schedulers'):
+        assert_same(resumed[key], expected[key])
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_killed_run_by_iterations_continues_exactly(num_workers, run, options, tmp_path):
+    """It draws samples of boxes, flips and orders, and validates in between."""
+    cfg = Config.fromfile(CONFIG)
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=12, val_interval=6)
+    cfg.log_processor.by_epoch = False
+    cfg.train_dataloader.sampler.type = 'InfiniteSampler'
+    cfg.train_dataloader.num_workers = num_workers
+    cfg.default_hooks.checkpoint.update(by_epoch=False, interval=4)
+    cfg.dump(tmp_path / 'by_iterations.py')
+    changes = [change for change in options if 'train_cfg' not in change]
+    command = ['tools/train.py', tmp_path / 'by_iterations.py', *changes, '--work-dir']
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    run(*command, whole)
+    expected = read_checkpoint(whole / 'iter_12.pth')
+
+    output = tmp_path / 'parts.txt'
+    seed = f'randomness.seed={expected["meta"]["seed"]}'
+    process = start(*command[:-1], seed, '--work-dir', parts, output=output)
+    while len(losses(parts)) < 5:
+        assert process.is_alive(), output.read_text()[-5000:]
+        time.sleep(0.01)
+    kill(process)
+    out = run(*command, parts, '--resume')
+    assert 'resumed epoch: 0, iter: 4' in out or 'iter: 8' in out
+    assert losses(parts) == losses(whole) and len(losses(whole)) == 12
+    resumed = read_checkpoint(parts / 'iter_12.pth')
     for key in ('state_dict', 'optimizer', 'param_schedulers'):
         assert_same(resumed[key], expected[key])
 
