@@ -213,7 +213,10 @@ def test_everything_is_reached_by_keyboard_and_has_a_name(visit, explorer, scene
     ):  # fmt: skip
         assert page.get_by_role(role, name=name).first.is_visible(), name
     view = page.locator('.view').first
-    assert 'Arrow keys' in view.get_attribute('aria-label')
+    label = view.get_attribute('aria-label')
+    assert 'Arrow keys' in label and 'It finds nothing.' in label  # of so low scores
+    page.locator('#score').press('Home')
+    assert f'It finds {scenes[0].findings[0][0]["name"]}' in view.get_attribute('aria-label')
     page.fill('#x', '50')
     page.fill('#y', '20')
     page.keyboard.press('Enter')

@@ -128,9 +128,10 @@ function addPanel(model, title, shows) {
   const view = part('view');
   element.id = `${shows.looks ? 'look' : 'picture'}-${model}`;
   view.classList.toggle('looks', shows.looks);
-  view.setAttribute('aria-label', `${shows.looks ? 'Where the model looks' : 'What the model finds'}: `
-    + `${title}. Arrow keys move the position`);
-  part('thumbs').setAttribute('aria-label', `Maps of ${title}`);
+  if (shows.looks) {
+    part('thumbs').setAttribute('role', 'group');
+    part('thumbs').setAttribute('aria-label', `Maps of ${title}`);
+  }
   if (shows.looks && shows.findings) {
     part('title').textContent = title;
   } else {
@@ -186,7 +187,9 @@ function showFindings(panel) {
   }
   panel.part('found').replaceChildren(...shapes);
   panel.part('labels').replaceChildren(...labels);
-  panel.part('picture').alt = `${shown.length} found: ${shown.map((found) => found.name).join(', ')}`;
+  const found = panel.shows.findings ? ` It finds ${shown.map(({ name }) => name).join(', ') || 'nothing'}.` : '';
+  panel.part('view').setAttribute('aria-label', `${panel.shows.looks ? 'Where it looks' : 'What it finds'}: `
+    + `${panel.title}.${found} Arrow keys move the position.`);
 }
 
 function showLook(panel) {
