@@ -12,6 +12,7 @@ from functools import wraps
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
+from urllib.request import getproxies
 
 from mmengine.config import DictAction
 from mmengine.device import get_device
@@ -19,6 +20,7 @@ from mmengine.device import get_device
 from .errors import MENDABLE, UserValueError
 
 _IN_WORKER = re.compile(r'Caught \w+ in DataLoader worker process \d+\.')
+_LOOPBACK = ('localhost', '127.0.0.1', '::1')
 GRACE = 3  # seconds that a process has to end after a signal
 CALL_GRACE = 2 * GRACE  # the same for one that was started, and has started others
 
@@ -28,7 +30,8 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
 
     What a user can mend (``MENDABLE`` in :mod:`lesa_mmdet.utils.errors`) ends in one line,
     ``error: ...``, and exit code 1. Any other error is a bug, and keeps its traceback. Ctrl-C and
-    SIGTERM end the processes that were started, too.
+    SIGTERM end the processes that were started, too. What this machine serves is not asked for
+    through a proxy.
 
     Args:
         main (Callable[..., None]): What the tool does, with the arguments of this process.
@@ -42,6 +45,7 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
         for stream in (sys.stdout, sys.stderr):  # a name that a terminal cannot show is escaped
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors='backslashreplace')
+        _spare_loopback()
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         for number, handler in before.items():
             if handler is not signal.SIG_IGN:  # as nohup and `&` in scripts have it
@@ -63,6 +67,14 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
                 signal.signal(number, handler)
 
     return run
+
+
+def _spare_loopback() -> None:
+    """Keep requests to this machine from a proxy, which cannot answer for it."""
+    spared = os.environ.get('no_proxy') or os.environ.get('NO_PROXY') or ''
+    if getproxies():
+        hosts = dict.fromkeys([*filter(None, spared.split(',')), *_LOOPBACK])
+        os.environ['no_proxy'] = os.environ['NO_PROXY'] = ','.join(hosts)
 
 
 def add_model_options(parser: ArgumentParser) -> None:

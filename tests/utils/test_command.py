@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from urllib.request import proxy_bypass
 
 import pytest
 
@@ -24,6 +25,20 @@ def build(cfg):
         to_size(cfg)
     except Exception as error:
         raise type(error)(f'class `LESA_ResNet` in resnet.py: {error}')  # noqa: B904
+
+
+@pytest.mark.parametrize('name', ['http_proxy', 'HTTP_PROXY', 'all_proxy', 'HTTPS_PROXY'])
+@pytest.mark.parametrize('spared', [{}, {'NO_PROXY': 'intern.net'}, {'no_proxy': 'intern.net,::1'}])
+def test_this_machine_is_not_asked_through_a_proxy(name, spared, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['tool'])
+    monkeypatch.setattr(os, 'environ', {name: 'http://127.0.0.1:9', **spared})
+    command(lambda: None)()
+    assert all(proxy_bypass(host) for host in ('localhost', '127.0.0.1:7860', '::1'))
+    assert bool(proxy_bypass('intern.net')) == bool(spared)
+    assert not proxy_bypass('github.com')
+    monkeypatch.setattr(os, 'environ', {})
+    command(lambda: None)()
+    assert not os.environ
 
 
 def test_what_is_refused_on_purpose_is_one_sentence(monkeypatch):
