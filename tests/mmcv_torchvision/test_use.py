@@ -179,4 +179,12 @@ def test_missing_operator_in_mmcv():
 
 def test_mmcv_reports_whose_operators_they_are(operators):
     assert operators.get_compiler_version().startswith('none, operators of torchvision 0.')
-    assert operators.get_compiling_cuda_version()
+    assert operators.get_compiling_cuda_version() in (torch.version.cuda, 'not available')
+
+
+@pytest.mark.parametrize(
+    ('number', 'says'), [(-1, 'not available'), (12060, '12.6'), (13000, '13.0')]
+)
+def test_versions_of_cuda(operators, monkeypatch, number, says):
+    monkeypatch.setattr(torch.ops.torchvision, '_cuda_version', lambda: number)
+    assert operators.get_compiling_cuda_version() == says

@@ -12,9 +12,8 @@ def get_compiler_version() -> str:
 
 def get_compiling_cuda_version() -> str:
     """CUDA's version that torchvision was compiled with."""
-    import torchvision
-
-    return torchvision.version.cuda or 'not available'
+    number = torch.ops.torchvision._cuda_version()  # 12060 stands for 12.6
+    return 'not available' if number < 0 else f'{number // 1000}.{number % 1000 // 10}'
 
 
 def refuse_mixed_stacks() -> None:
