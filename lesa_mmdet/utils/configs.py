@@ -1,6 +1,8 @@
 """Where the configs are, for projects that build on them, and reading them."""
 
+import ast
 import os
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -9,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.fileio import load
 from mmengine.runner import FlexibleRunner, Runner
 
+from . import plain_yaml  # noqa: F401  (how mmengine reads YAML from now on)
 from .errors import UserFileNotFoundError, UserValueError
+from .schema import ANY, Each, require
+from .text import shown
 
 _PACKAGE = Path(__file__).parents[1]
 # In an installed package the configs lie where mmdet has its own; in a checkout beside the package.
@@ -36,6 +42,7 @@ _READ = {
     'tta_model',
     'tta_pipeline',
 }
+_VARIABLES = ('fileDirname', 'fileBasename', 'fileBasenameNoExtension', 'fileExtname')
 _SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 _LIKE = 0.9  # how alike a name is to one that it is taken for, of 1
 
@@ -94,6 +101,7 @@ def read_config(path: str) -> Config:
     if not Path(path).is_file():
         raise UserFileNotFoundError(f'config {path} does not exist; docs/model_table.md lists all')
     try:
+        _require_bases(Path(path).absolute(), (), set())
         return Config.fromfile(path)
     except FileNotFoundError as error:
         raise UserFileNotFoundError(
@@ -104,8 +112,62 @@ def read_config(path: str) -> Config:
         if find_spec('mmpretrain') or 'mmpretrain' not in _messages(error):
             raise
         raise UserValueError(f'{path}: {PRETRAIN_HINT}') from error
-    except (SyntaxError, NameError) as error:
-        raise UserValueError(f'{path} is no config: {error}') from error
+    except RecursionError as error:
+        raise UserValueError(f'{path} is no config: it is nested too deep') from error
+    except Exception as error:
+        if _is_of_the_program(error):
+            raise
+        kind = f'{type(error).__name__}: ' if isinstance(error, LookupError) else ''
+        raise UserValueError(f'{path} is no config: {kind}{shown(error, 300)}') from error
+
+
+def _require_bases(path: Path, above: tuple[Path, ...], done: set[Path]) -> None:
+    """Refuse a config that is a base of itself, or uses a variable that mmengine does not have.
+
+    mmengine would not see the end of the one, and take the other for text.
+    """
+    if path in above:
+        raise UserValueError(f'its _base_ leads back to {path}')
+    if path in done or not path.is_file():
+        return
+    done.add(path)
+    variables = re.findall(r'\{\{\s*(file\w*)\s*\}\}', path.read_text(encoding='utf-8'))
+    unknown = next((name for name in variables if name not in _VARIABLES), None)
+    if unknown:
+        raise UserValueError(
+            f'{path} has the variable {unknown}, which is none of {", ".join(_VARIABLES)}'
+        )
+    bases = _bases_of(path)
+    for base in [bases] if isinstance(bases, str) else bases:
+        if isinstance(base, str) and '::' not in base:  # those of other packages
+            found = Path(os.path.normpath(path.parent / base))
+            _require_bases(found, (*above, path), done)
+
+
+def _bases_of(path: Path) -> Any:
+    """What a config says of its bases, unless it computes them."""
+    if path.suffix != '.py':
+        content = load(path)
+        require(content, Each(ANY), 'its content')
+        return content.get('_base_', ())
+    for statement in ast.parse(path.read_text(encoding='utf-8')).body:
+        names = [getattr(target, 'id', None) for target in getattr(statement, 'targets', ())]
+        if '_base_' in names:
+            try:
+                return ast.literal_eval(statement.value)
+            except ValueError:
+                break
+    return ()
+
+
+def _is_of_the_program(error: Exception) -> bool:
+    """Whether a config, which is a program, raises it itself: its traceback says where."""
+    if isinstance(error, (SyntaxError, NameError, UnicodeDecodeError)):
+        return False
+    traceback = error.__traceback__
+    while traceback.tb_next:
+        traceback = traceback.tb_next
+    return '.' not in traceback.tb_frame.f_globals.get('__name__', '')  # not of a package
 
 
 def change_config(cfg: Config, options: Mapping[str, Any]) -> None:
