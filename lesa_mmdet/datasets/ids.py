@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import Any
 
-ID = (int, float, str)  # what ids of images and categories may be
 NOT_MATCHED = (
     'pycocotools takes id 0 for nothing found, and counts the object as missed even by a perfect '
     'detector: number annotations from 1'
