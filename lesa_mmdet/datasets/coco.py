@@ -13,7 +13,8 @@ from mmengine.logging import print_log
 
 from ..upstream import DATASETS, CocoApi, CocoDataset, LoadAnnotations, LoadImageFromFile
 from ..utils.errors import UserValueError
-from ..utils.text import shorten
+from ..utils.paths import is_other_than_file, kind_of
+from ..utils.text import shorten, shown
 from .boxes import is_number, is_of_corners
 from .ids import NO_NUMBER, NOT_MATCHED, TWO_KINDS, are_of_one_kind, to_number
 from .masks import find_mask_bounds, find_mask_problem, has_three_points
@@ -147,10 +148,11 @@ class CheckedCocoDataset(CocoDataset):
             for key in ('bbox', 'area', 'category_id', *(['iscrowd'] if self.test_mode else ())):
                 if entry.get(key) is None:
                     raise UserValueError(
-                        f'annotation {entry["id"]} of image {image["id"]} has no {key}'
+                        f'annotation {shown(entry["id"])} of image {shown(image["id"])} '
+                        f'has no {key}'
                     )
             number = to_number(entry['id'])
-            where = f'annotation {entry["id"]!r} of image {image["id"]!r}'
+            where = f'annotation {shown([entry["id"]])[1:-1]} of image {shown([image["id"]])[1:-1]}'
             if self.test_mode and number is None:
                 raise UserValueError(f'{where} has an id that is no number. {NO_NUMBER}')
             if number == 0:
@@ -158,7 +160,8 @@ class CheckedCocoDataset(CocoDataset):
             box = entry['bbox']
             if not (isinstance(box, list) and len(box) == 4 and all(map(is_number, box))):
                 raise UserValueError(
-                    f'annotation {entry["id"]} of image {image["id"]} has the bbox {box}, but it '
+                    f'annotation {shown(entry["id"])} of image {shown(image["id"])} has the bbox '
+                    f'{shown(box)}, but it '
                     'has to be [x, y, width, height]'
                 )
             if len(self._of_corners) < SAMPLE:
@@ -244,26 +247,33 @@ class CheckedCocoDataset(CocoDataset):
             ValueError: If the image cannot be read.
             RuntimeError: If the pipeline fails on it for another reason.
         """
+        path = self.get_data_info(idx)['img_path']
         try:
+            if is_other_than_file(path):  # which would be waited for
+                raise UserValueError('not opened')
             return super().prepare_data(idx)
         except Exception as error:
-            path = self.get_data_info(idx)['img_path']
             reason = self._find_read_error(path)
             if reason is None:
-                raise RuntimeError(f'{path}: {type(error).__name__}: {error}') from error
+                raise RuntimeError(
+                    f'{shown(path, 300)}: {type(error).__name__}: {error}'
+                ) from error
             if self.test_mode or not self.skip_unreadable:
                 raise UserValueError(
-                    f'{path} cannot be read: {reason}. Replace it (tools/check_dataset.py finds '
-                    'all of them), or train without: train_dataloader.dataset.skip_unreadable=True'
+                    f'{shown(path, 300)} cannot be read: {reason}. Replace it '
+                    '(tools/check_dataset.py finds all of them), or train without: '
+                    'train_dataloader.dataset.skip_unreadable=True'
                 ) from error
             self._log_skipped(idx, path, reason)
             return None
 
     def _find_read_error(self, path: str) -> str | None:
+        if is_other_than_file(path):
+            return f'it is {kind_of(path)}'
         try:
             image = mmcv.imfrombytes(fileio.get(path, backend_args=self._backend_of_images()))
         except OSError as error:
-            return error.strerror or str(error)
+            return shown(error.strerror or error)
         except cv2.error:  # an empty file
             image = None
         return 'it is no image, or its data is damaged' if image is None else None
@@ -278,7 +288,7 @@ class CheckedCocoDataset(CocoDataset):
             return
         self._skipped[idx] = True
         print_log(
-            f'unreadable image {path} replaced by another one ({reason}); '
+            f'unreadable image {shown(path, 300)} replaced by another one ({reason}); '
             f'{int(self._skipped.sum())} of {len(self)} images so far',
             logger='current',
             level=logging.ERROR,  # the level at which every process of a distributed training logs
@@ -298,5 +308,5 @@ def _has_mask(instance: dict) -> bool:
 
 def _explain(error: Exception) -> str:
     if isinstance(error, KeyError):
-        return f'the file, or an entry in it, has no {error.args[0]!r}'
-    return str(error) or f'no annotation file of COCO ({type(error).__name__})'
+        return f'the file, or an entry in it, has no {shown(error.args[0])!r}'
+    return shown(error, 1000) or f'no annotation file of COCO ({type(error).__name__})'

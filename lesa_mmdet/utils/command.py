@@ -18,6 +18,7 @@ from mmengine.config import DictAction
 from mmengine.device import get_device
 
 from .errors import MENDABLE, UserValueError
+from .text import shown
 
 _IN_WORKER = re.compile(r'Caught \w+ in DataLoader worker process \d+\.')
 _LOOPBACK = ('localhost', '127.0.0.1', '::1')
@@ -61,7 +62,8 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
             sentence = explain(error)
             if sentence is None:
                 raise
-            sys.exit(f'error: {sentence}')
+            lines = (shown(line, 10_000) for line in sentence.split('\n'))
+            sys.exit('error: ' + '\n'.join(lines))
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -62,6 +62,11 @@ def kind_of(path: str | os.PathLike) -> str:
     return next((kind for kind, matches in kinds.items() if matches(mode)), 'a device')
 
 
+def is_other_than_file(path: str) -> bool:
+    """Whether there is a folder, a pipe, a socket or a device; False of a URL and of nothing."""
+    return os.path.exists(path) and kind_of(path) != 'a file'
+
+
 def open_regular(path: str | os.PathLike, what: str) -> BinaryIO:
     """Open a file to read its bytes, and nothing but a file: a pipe or a device may never end.
 

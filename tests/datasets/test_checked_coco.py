@@ -2,6 +2,7 @@
 
 import copy
 import io
+import os
 
 import pytest
 import torch
@@ -147,3 +148,18 @@ def test_only_what_workers_count_together_is_shared(options, is_shared, data):
     root, _ = data
     assert build(root, **options)._skipped.is_shared() == is_shared
     assert not build(root, **options, test_mode=True)._skipped.is_shared()
+
+
+@pytest.mark.parametrize('make', [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_not_waited_for(make, data):
+    root, _ = data
+    path = sorted((root / 'train').iterdir())[0]
+    path.unlink()
+    make(path)
+    dataset = build(root)
+    index = next(
+        i for i in range(len(dataset)) if dataset.get_data_info(i)['img_path'] == str(path)
+    )
+    kind = 'a named pipe' if make is os.mkfifo else 'a folder'
+    with pytest.raises(ValueError, match=f'{path.name} cannot be read: it is {kind}. Replace it'):
+        dataset.prepare_data(index)
