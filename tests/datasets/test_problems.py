@@ -219,7 +219,6 @@ def test_ids_of_images_and_categories_may_be_texts_and_numbers(key, to_id, train
         rename('images', lambda index: index or 'first'),
         rename('categories', lambda index: index or 'first'),
         first(id='first'),
-        first(id=10**400),
     ],
 )
 def test_ids_that_evaluation_cannot_use_train_but_are_not_evaluated(change, train):
@@ -238,7 +237,6 @@ def test_ids_that_evaluation_cannot_use_train_but_are_not_evaluated(change, trai
         ],
         rename('categories', lambda index: index or 'first'),
         first(id='first'),
-        first(id=10**400),
     ],
 )
 def test_and_evaluation_does_not_start(change, train):
@@ -249,7 +247,7 @@ def test_and_evaluation_does_not_start(change, train):
     assert Problem.ID_OF_NO_USE in check_dataset(place / 'data').problems
 
 
-@pytest.mark.parametrize('zero', [0, 0.0, '0', False])
+@pytest.mark.parametrize('zero', [0, 0.0, '0'])
 def test_id_0_trains_and_evaluation_says_that_it_is_never_found(zero, train, told):
     place, run = train
     error, _ = run(first(id=zero))
