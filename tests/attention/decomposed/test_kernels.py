@@ -14,7 +14,8 @@ from lesa_mmdet.attention import support
 from helpers.paths import ROOT
 from patches.cached import cached
 
-triton = pytest.importorskip('triton', reason='Triton is not installed')
+OLDEST = '.'.join(map(str, support.OLDEST_TRITON))
+triton = pytest.importorskip('triton', OLDEST, reason=f'no Triton {OLDEST} or newer is installed')
 
 OLDEST_ROOT = Path(sys.prefix) / 'oldest-triton'  # where `make test` puts it
 GPUS = ('8.0', '8.9', '9.0', '10.0')  # compute capabilities
