@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ IMAGE_FOLDER_HINTS = {
         "of COCO's images"
     ),
 }
+IMAGE = 4 << 20  # bytes of one of 1024 x 1024 pixels, and a mask
 LOADERS = {'train': ('train_dataloader', 'val_dataloader'), 'test': ('test_dataloader',)}
 # Parts of a model with which its heads do not number the classes of the data set.
 OTHER_LABELS = ('tracker', 'reid', 'language_model')
@@ -68,6 +70,34 @@ def check_config(cfg: Mapping[str, Any], tool: str) -> None:
     check_files(cfg, tool)
     check_classes(cfg, tool)
     _check_evaluators(cfg, tool)
+    check_shared_memory(cfg, tool)
+
+
+def check_shared_memory(
+    cfg: Mapping[str, Any], tool: str, folder: str | os.PathLike = '/dev/shm'
+) -> None:
+    """Refuse workers that could not hand a single batch on: the training would wait for ever.
+
+    Args:
+        cfg (Mapping[str, Any]): A whole config.
+        tool (str): 'train' or 'test'.
+        folder (str or os.PathLike): Where the system shares memory.
+
+    Raises:
+        ValueError: If there is less than 4 MB for each image that workers prepare.
+    """
+    if not os.path.isdir(folder):
+        return
+    free = shutil.disk_usage(folder).free
+    for name in LOADERS[tool]:
+        loader = cfg.get(name) or {}
+        workers, batch_size = (loader.get(key) or 0 for key in ('num_workers', 'batch_size'))
+        if free < workers * batch_size * IMAGE:
+            raise UserValueError(
+                f'{workers} workers of {name} share images through {folder}, which has {free:,} '
+                'bytes left: enlarge it (docker run --shm-size=8g), or set '
+                f'{name}.num_workers=0 {name}.persistent_workers=False'
+            )
 
 
 def check_files(cfg: Mapping[str, Any], tool: str) -> None:

@@ -20,6 +20,16 @@ from mmengine.device import get_device
 from .errors import MENDABLE, UserValueError
 from .text import shown
 
+# What PyTorch says of a limit of the system, and what to do about it.
+_LIMITS = {
+    r'^DataLoader worker .*(exited unexpectedly|killed by signal)': (
+        'a worker of a data loader was killed, most often for want of memory: set fewer '
+        'num_workers or a smaller batch_size in the loader, or enlarge /dev/shm'
+    ),
+    'received 0 items of ancdata|Too many open files': (
+        'too many files are open: allow more (ulimit -n 4096), or set fewer num_workers'
+    ),
+}
 _IN_WORKER = re.compile(r'Caught \w+ in DataLoader worker process \d+\.')
 _LOOPBACK = ('localhost', '127.0.0.1', '::1')
 GRACE = 3  # seconds that a process has to end after a signal
@@ -135,6 +145,10 @@ def explain(error: BaseException) -> str | None:
     Returns:
         str, optional: One sentence, or None: it is a bug, as far as is known.
     """
+    if isinstance(error, RuntimeError):
+        found = (hint for text, hint in _LIMITS.items() if re.search(text, str(error)))
+        if hint := next(found, None):
+            return hint
     if not isinstance(error, MENDABLE):
         return None
     text, context = str(error), error.__context__

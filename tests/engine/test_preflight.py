@@ -1,4 +1,5 @@
 import copy
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -209,3 +210,19 @@ def test_missing_checkpoint(cfg, run, tmp_path):
     cfg.dump(tmp_path / 'config.py')
     out = run('tools/test.py', tmp_path / 'config.py', tmp_path / 'gone.pth', succeeds=False)
     assert f'error: checkpoint: {tmp_path}/gone.pth does not exist; train one' in out
+
+
+@pytest.mark.parametrize(
+    'free, workers, refused',
+    [(1 << 20, 2, True), (1 << 20, 0, False), (1 << 30, 2, False), (31 << 20, 4, True)],
+)
+def test_shared_memory_is_enough_for_a_batch(free, workers, refused, tmp_path, monkeypatch):
+    usage = shutil._ntuple_diskusage(1 << 30, 0, free)
+    monkeypatch.setattr(preflight.shutil, 'disk_usage', lambda folder: usage)
+    cfg = {'train_dataloader': {'num_workers': workers, 'batch_size': 2}}
+    if refused:
+        with pytest.raises(UserValueError, match='workers of train_dataloader share images'):
+            preflight.check_shared_memory(cfg, 'train', tmp_path)
+    else:
+        preflight.check_shared_memory(cfg, 'train', tmp_path)
+    preflight.check_shared_memory(cfg, 'train', tmp_path / 'nowhere')

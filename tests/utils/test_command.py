@@ -142,3 +142,18 @@ def test_home_is_found_where_a_shell_leaves_it_to_us(given, taken, monkeypatch):
     monkeypatch.setattr(sys, 'argv', ['tool', given])
     command(lambda: None)()
     assert sys.argv == ['tool', taken]
+
+
+@pytest.mark.parametrize(
+    'text, sentence',
+    [
+        ('DataLoader worker (pid(s) 17, 18) exited unexpectedly', 'a worker of a data loader was'),
+        ('DataLoader worker (pid 17) is killed by signal: Bus error. ', 'or enlarge /dev/shm'),
+        ('received 0 items of ancdata', r'ulimit -n 4096'),
+        ('Too many open files. Communication with the workers', 'fewer num_workers'),
+        ('shapes do not match', None),
+    ],
+)
+def test_limits_of_the_system_are_explained(text, sentence):
+    explained = explain(RuntimeError(text))
+    assert explained is None if sentence is None else sentence in explained

@@ -10,7 +10,10 @@ from ...checkpoints.fit import require_finite, strict_loading
 from ...checkpoints.structure import require_resumable
 from ...upstream import HOOKS, Hook
 from ...utils.errors import UserValueError
+from ...utils.text import shown
 from ..resume import find_newest, place_of, require_same_training
+
+_PROCESSES = 'num_processes'  # in a checkpoint's meta
 
 
 @HOOKS.register_module()
@@ -66,6 +69,7 @@ class FitCheckpointHook(Hook):
             if resume:
                 require_resumable(checkpoint, runner)
                 require_same_training(checkpoint, runner.cfg)
+                _tell_processes(checkpoint, runner)
             self._loading = stack.pop_all()
 
     def before_train(self, runner: Runner) -> None:
@@ -77,6 +81,19 @@ class FitCheckpointHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Keep the last good checkpoint, instead of replacing it by a broken one."""
         require_finite(checkpoint['state_dict'])
+        checkpoint['meta'][_PROCESSES] = runner.world_size
+
+
+def _tell_processes(checkpoint: Mapping[str, Any], runner: Runner) -> None:
+    """Say what another number of processes changes."""
+    before, now = checkpoint['meta'].get(_PROCESSES), runner.world_size
+    if type(before) is int and before != now:
+        size = getattr(runner.train_dataloader.batch_sampler, 'batch_size', 1)
+        runner.logger.warning(
+            f'The checkpoint is of {shown(before)} processes, this training has {now}: a step has '
+            f'{now * size} images instead of {shown(before * size)}, at the same learning rate, '
+            'and the training does not go on exactly.'
+        )
 
 
 def trains(runner: Runner) -> bool:

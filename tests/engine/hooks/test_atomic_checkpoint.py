@@ -300,6 +300,12 @@ class TestResumedState:
         )
         assert any(f'({key}): the training goes on without' in line for line in told)
 
+    @pytest.mark.parametrize('before, said', [(4, True), (1, False), ('a', False), (True, False)])
+    def test_another_number_of_processes_is_said(self, before, said, trained, told):
+        self.resume(trained, lambda content: content['meta'].update(num_processes=before))
+        lines = [line for line in told if 'a step has 2 images instead of 8' in line]
+        assert bool(lines) == said
+
     def test_all_is_there(self, tmp_path, told):
         schedule = [
             dict(type='LinearLR', start_factor=0.1),
