@@ -230,4 +230,4 @@ class TestCommandLine:
 
     def test_does_not_write_a_part_of_the_tables(self, run):
         out = run('tools/model_table.py', 'configs/demo', '--write', succeeds=False)
-        assert '--write is for the tables of all configs: name none' in out
+        assert '--write and --check are for the tables of all configs: name none' in out
