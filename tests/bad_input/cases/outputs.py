@@ -353,7 +353,7 @@ CASES = [
     ),
     command(
         'table: --write of some',
-        r'--write is for the tables of all configs: name none',
+        r'--write and --check are for the tables of all configs: name none',
         *('tools/model_table.py', '--write', DEMO),
         code=2,
     ),
