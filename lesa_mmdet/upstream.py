@@ -156,7 +156,7 @@ PRIVATE = (
     Private(
         'torch._C._autograd._top_saved_tensors_default_hooks',
         'models.layers.recompute',
-        'a training keeps what it could compute again: more memory, the same results',
+        'a warning; a training keeps what it could compute again: more memory, the same results',
     ),
     Private(
         'torch._C._autograd._saved_tensors_hooks_is_enabled', 'models.layers.recompute', _AT_ONCE

@@ -1,6 +1,6 @@
 """Attention with one table over flattened offsets: the small, fixed maps of ImageNet training.
 
-Dense, but never more than two tensors of the similarities' size beside the softmax's result.
+Dense, but never more than three tensors of the similarities' size, the softmax's result included.
 """
 
 import torch

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def at_least_float(*tensors: Tensor) -> list[Tensor]:
-    """Float16 and bfloat16 tensors in float32, wider ones as they are."""
+    """Float16 and bfloat16 tensors in float32, wider ones unchanged."""
     return [x.to(torch.promote_types(x.dtype, torch.float32)) for x in tensors]
 
 

@@ -85,7 +85,7 @@ def _term_scales(
 
 
 def _at_least_one_image(x: Tensor) -> Tensor:
-    """An empty batch (0, heads, N, d) as one image of zeros, any other batch as it is.
+    """An empty batch (0, heads, N, d) as one image of zeros, any other batch unchanged.
 
     The image has no weight in the statistics (its count is 0), but finite moments, and it connects
     them with the graph: in the backward pass, too, all processes of a SyncBN have to meet.

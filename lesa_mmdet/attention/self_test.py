@@ -177,7 +177,7 @@ def _random(device: torch.device, *shapes: tuple[int, ...] | None) -> list[Tenso
 
 
 def _compare(attend: Callable, definition: Callable, inputs: list[Tensor]) -> dict:
-    """Errors, seconds and memory of a function of tensors beside its definition in float64."""
+    """Errors of a function of tensors to its definition in float64, seconds and memory."""
     before = _start_memory(inputs[0].device)
     results = _differentiate(attend, inputs)
     mib = _peak_memory(inputs[0].device, before)

@@ -1,6 +1,6 @@
 """Image classifiers: mmpretrain's, on the backbones of this package. The only module that needs it.
 
-Configs name it beside the package:
+Configs name it after the package:
 ``custom_imports=dict(imports=['lesa_mmdet', 'lesa_mmdet.models.classifiers'])``.
 """
 
@@ -21,13 +21,13 @@ from ..checkpoints import adapt_classifier
 
 @MODELS.register_module()
 class LESA_ImageClassifier(ImageClassifier):
-    """mmpretrain's ``ImageClassifier``, which takes the authors' checkpoints as they are.
+    """mmpretrain's ``ImageClassifier``, which takes the authors' checkpoints unconverted.
 
     Those of torchvision's ResNets, too: their layer ``fc`` becomes the head's.
     """
 
     def adapt_checkpoint(self, state_dict: dict) -> None:
-        """Rename the authors' or torchvision's keys, in place, for whoever compares keys."""
+        """Rename the authors' or torchvision's keys, in place, for code that compares keys."""
         adapt_classifier(state_dict, '')
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:

@@ -1,4 +1,4 @@
-"""Masks of whole images: what they take, said before it takes all memory there is."""
+"""Refuses images whose masks do not fit into memory, before they fill it."""
 
 import math
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from torch import nn
 
 from ..utils.errors import UserMemoryError
 
-# Bytes a pixel beside the masks, one byte each: one mask's grid of coordinates and its samples.
+# Bytes a pixel that one mask's grid of coordinates and its samples take while it is pasted.
 PASTING = 24
 
 
 def guard_masks(model: nn.Module) -> Any:
     """Let a detector refuse images whose masks do not fit into memory.
 
-    mmdet pastes the masks of all detections of an image at its full size, whatever size the
-    detector sees.
+    mmdet pastes the masks of all detections of an image at its full size, not at the size that
+    the detector sees.
 
     Args:
-        model (nn.Module): Detector or any other model, which stays as it is.
+        model (nn.Module): Detector, or any other model: nothing happens to that.
 
     Returns:
         Any: Handle of a hook, with ``remove``.

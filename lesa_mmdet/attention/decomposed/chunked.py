@@ -16,7 +16,7 @@ from torch import Tensor
 from ..precision import at_least_float, without_autocast
 from ..registration import register_operator
 
-# One block of similarities in bytes: on a CPU what the caches hold beside its gradient, on a GPU
+# One block of similarities in bytes: on a CPU what the caches hold with its gradient, on a GPU
 # what a launch is worth.
 BLOCK_BYTES = {'cpu': 1 << 23, 'cuda': 1 << 28}
 # Queries of a block are a multiple of what a matrix product takes at once.
@@ -46,7 +46,7 @@ ONEDNN = HAS_ONEDNN and not INTEL
 def attend_chunked(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
     """Attention over blocks of queries; the backward pass computes each block again.
 
-    Takes and returns what :func:`lesa_mmdet.attention.attend` does. Memory beside inputs and
+    Takes and returns what :func:`lesa_mmdet.attention.attend` does. Memory besides inputs and
     outputs: a few blocks of similarities. Half precision is computed in float32. Only the
     gradients that are asked for are computed.
     """

@@ -1,7 +1,7 @@
 """Triton kernels of attention with decomposed positions.
 
 A program owns a block of M queries of one head (or a tile of keys) and goes over all tiles of keys
-(or blocks of queries). Of what they are made is in `tiles.py`, with the meaning of constants.
+(or blocks of queries). Its parts are in `tiles.py`, which also says what the constants mean.
 Exponentials and the saved log-sum-exp are in base 2.
 """
 
@@ -161,7 +161,7 @@ def backward_queries(
         grad_row_mask = query_mask[:, None] & (h + rows < height)
         of_row = rounded(tl.sum(grad_row_block, 2), dtype)
         tl.store(grad_row_at + h, of_row, grad_row_mask)
-        tl.debug_barrier()  # whichever thread reads sums next sees what was stored
+        tl.debug_barrier()  # the thread that reads sums next sees what was stored
     for w in range(0, width, COLS):
         of_col = own_order(tl.load(sums + w * M), M, COLS, LINES)
         grad_col_mask = query_mask[:, None] & (w + cols < width)
@@ -195,7 +195,7 @@ def backward_keys(
     v_tile = load(v, v_strides, key[:, None], vchan[None, :], key_mask[:, None], dv, EVEN)
     grad_k_tile = tl.zeros((ROWS * COLS, D), tl.float32)
     grad_v_tile = tl.zeros((ROWS * COLS, DV), tl.float32)
-    tl.assume(size > 0)  # with a way round the loop, Hopper's products would wait for each other
+    tl.assume(size > 0)  # if the loop could be skipped, Hopper's products would wait for each other
     for start in range(0, size, M):
         query = start + tl.arange(0, M)
         query_mask = query < size

@@ -2,8 +2,8 @@
 
 A tile is ROWS x COLS positions of the map, N = ROWS * COLS keys, so its position logits need ROWS
 numbers of ``row`` and COLS of ``col`` for each of M queries: its *lines*. In 16 bits, matrix units
-lay them out over the keys: (M, 2 * LINES) lines times a one-hot matrix (2 * LINES, N) is what
-``q . k`` is accumulated upon. Float32 adds them (LINES is 0): without matrix units a sum is cheaper
+lay them out over the keys: ``q . k`` is added to the product of (M, 2 * LINES) lines and a one-hot
+matrix (2 * LINES, N). Float32 adds them (LINES is 0): without matrix units a sum is cheaper
 than a product.
 
 d and dv are the channels of a head, D and DV the same padded to powers of two. HEIGHT_UNIT and
@@ -11,9 +11,10 @@ WIDTH_UNIT divide the height and width of the map, which tells the compiler how 
 EVEN says that blocks and tiles fill the map, and channels their padding: nothing is masked.
 
 A logit of -inf has no weight, and a query that has no other logits has no output (NaN), as in the
-definition. In a product with a one-hot matrix, -inf would meet zeros: there a number takes its
-place that is so low that no sum with it has a weight. Float16's lowest is -2^22: there, a query
-with no logit above -2^21 (-2.1e6) has no output, and a ``q . k`` above 2^21 gives -inf a weight.
+definition. In a product with a one-hot matrix, -inf would meet zeros and give NaN. A number stands
+for it there that is so low that no sum with it has a weight. Float16's lowest is -2^22: in float16,
+a query with no logit above -2^21 (-2.1e6) has no output, and a ``q . k`` above 2^21 gives -inf a
+weight.
 """
 
 import triton
@@ -26,7 +27,7 @@ ON_CPU = tl.constexpr(INTERPRETED)
 
 @triton.jit
 def multiple(x, UNIT: tl.constexpr):
-    """A number that UNIT divides, so written that the compiler sees it."""
+    """A number that UNIT divides, written so that the compiler sees it."""
     return x // UNIT * UNIT
 
 
@@ -109,19 +110,19 @@ def _one_hot(
 
 @triton.jit
 def lowest(dtype: tl.constexpr):
-    """A logit above those with a `_finite` -inf, and below all others."""
+    """A number below every logit but those in which `_finite` has replaced a -inf."""
     return -(2.0**21) if dtype == tl.float16 else -(2.0**120)
 
 
 @triton.jit
 def _unit(dtype: tl.constexpr):
-    """What `_finite` divides by: float16 has no number so low that no other is."""
+    """What `_finite` divides by: no float16 itself is low enough to stand for -inf."""
     return 64.0 if dtype == tl.float16 else 1.0
 
 
 @triton.jit
 def _finite(lines):
-    """Lines divided by `_unit`, with a number so low in place of -inf that it has no weight."""
+    """Lines divided by `_unit`; -inf becomes a number so low that it has no weight."""
     HALF: tl.constexpr = lines.dtype == tl.float16
     if ON_CPU:
         wide = lines.to(tl.float32) / _unit(lines.dtype)
@@ -203,7 +204,7 @@ def position_logits(
 def by_columns(tile, M: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
     """(M, COLS): sums over the rows of a tile of (M, N).
 
-    The threads of a matrix product have every row of two columns: they exchange nothing.
+    After a matrix product, a thread has all rows of two columns: threads exchange nothing.
     """
     return tl.sum(tile.reshape(M, ROWS, COLS), 1)
 

@@ -37,7 +37,7 @@ def attend_triton(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> 
     """Attention in our own GPU kernels; the backward pass computes each tile again.
 
     Takes and returns what :func:`lesa_mmdet.attention.attend` does, which refuses what the kernels
-    cannot take (:func:`lesa_mmdet.attention.support.triton_refuses`). Memory beside inputs and
+    cannot take (:func:`lesa_mmdet.attention.support.triton_refuses`). Memory besides inputs and
     outputs: two numbers a query, and for the backward pass the gradient of ``col`` in float32.
     """
     return _attend(q, k, v, row.contiguous(), col.contiguous())
@@ -214,7 +214,7 @@ WITH_TCGEN05 = {
         48: Blocks(64, 64),
         96: Blocks(64, 64, stages=2),
         192: Blocks(128, 64, warps=8, stages=2),
-        256: Blocks(64, 32, stages=2),  # of 32 queries these units take none
+        256: Blocks(64, 32, stages=2),  # these units have no products of 32 queries
     },
     'backward_keys': {96: Blocks(64, 64), 256: Blocks(64, 64, stages=2)},
 }

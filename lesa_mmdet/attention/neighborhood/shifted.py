@@ -1,8 +1,8 @@
 """The weighted neighbourhood sum in linear memory, plain PyTorch: one shifted map at a time.
 
 For each of the k * k offsets, the values there times their weights are added to the output. Memory
-beside inputs and outputs: a few blocks of values. Half precision is computed in float32. A compiler
-sees one operator for each pass, whatever its loops.
+besides inputs and outputs: a few blocks of values. Half precision is computed in float32. Compilers
+see one operator for each pass, whatever its loops.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from torch import Tensor
 from ..precision import without_autocast
 from .window import neighborhood_operator, neighbours
 
-# Values of one block in bytes: on a CPU what the caches hold of them beside their output, on a GPU
+# Values of one block in bytes: on a CPU what the caches hold of them and of their output, on a GPU
 # what a launch is worth.
 BLOCK_BYTES = {'cpu': 1 << 21, 'cuda': 1 << 28}
 

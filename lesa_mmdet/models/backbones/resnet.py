@@ -76,10 +76,10 @@ class LESA_ResNet(TakesCheckpoints, ResNet):
         input_size (int | tuple[int, int]): Nominal image size (H, W) in pixels, or the side of a
             square. From it and the strides follow the maps that position tables are built for.
         pretrained_conv (bool): Whether operators that a checkpoint does not have are made of the
-            convolutions that it has in their place, those of any ResNet of this depth and width:
+            convolutions that it has instead, those of any ResNet of this depth and width:
             ``init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')``.
-        zero_init_context (bool): Whether what operators made so have beside the convolution starts
-            silent, and has to learn to speak.
+        zero_init_context (bool): Whether what such operators add to the convolution starts at zero,
+            and has to be learned.
         **kwargs: Arguments of mmdet's ``ResNet``.
 
     Raises:

@@ -12,7 +12,7 @@ from .arguments import check_flags, check_operator, map_size, to_size
 
 
 class TokenOperator(BaseModule):
-    """An operator in the place of a Swin block's window attention.
+    """An operator instead of a Swin block's window attention.
 
     Args:
         operator (Operator): Maps (B, C, H, W) to (B, C, H, W).
@@ -32,7 +32,7 @@ class TokenOperator(BaseModule):
 
 @register_backbone
 class ELSA_Swin(TakesCheckpoints, SwinTransformer):
-    """Swin Transformer with an operator in the place of the window attention of some stages.
+    """Swin Transformer with an operator instead of the window attention of some stages.
 
     With the default arguments ELSA-Swin-T (arXiv 2112.12786) for detection: ELSA in stages 1 to 3;
     stage 4 keeps its windows. All arguments of mmdet's ``SwinTransformer`` work as there;
@@ -99,7 +99,7 @@ class ELSA_Swin(TakesCheckpoints, SwinTransformer):
         return TokenOperator(build_operator(self.operator, site), attention.drop)
 
     def init_weights(self) -> None:
-        """Initialize as the authors do, or from a checkpoint, theirs as it is."""
+        """Initialize as the authors do, or from a checkpoint, which may be theirs."""
         if self.init_cfg is not None:
             BaseModule.init_weights(self)
             return

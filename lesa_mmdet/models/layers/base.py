@@ -116,7 +116,7 @@ class Operator(BaseModule):
     def from_convolution(
         self, conv: Mapping[str, Tensor], norm: Mapping[str, Tensor], *, zero_init_context: bool
     ) -> TakenOver:
-        """What it takes over of the 3x3 convolution in whose place it stands, and of its norm.
+        """What it takes over of the 3x3 convolution that it replaces, and of its norm.
 
         An operator that does not say more takes nothing of the kernel. The norm behind it keeps
         its factors and shifts, which the next layer is used to.

@@ -118,7 +118,7 @@ class LESA(Operator):
     def from_convolution(
         self, conv: Mapping[str, Tensor], norm: Mapping[str, Tensor], *, zero_init_context: bool
     ) -> TakenOver:
-        """The local term comes nearest to convolution and norm; the context starts beside it."""
+        """The local term takes over convolution and norm as nearly as it can."""
         # Static LESA's sum has a norm behind it: the two share what the convolution's one did.
         inner = only_statistics(norm) if self.fusion is None else norm
         local, energy = self.local.from_convolution(conv, inner)

@@ -7,7 +7,7 @@ from mmcv.cnn.bricks.conv_module import efficient_conv_bn_eval_forward
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-# Of a module, and of all modules: whoever hooks a module expects it to be called.
+# Of a module, and of all modules: a hook expects that the module is called.
 _HOOKS = ('_forward_pre_hooks', '_forward_hooks', '_backward_pre_hooks', '_backward_hooks')
 _GLOBAL_HOOKS = (
     '_global_forward_pre_hooks',
@@ -63,7 +63,7 @@ def can_fold(conv: nn.Module, norm: nn.Module) -> bool:
 
 
 def is_intercepted(module: nn.Module) -> bool:
-    """Whether calling a module does more, or other things, than its class says."""
+    """Whether something else than its class's ``forward`` runs when a module is called."""
     hooked = any(getattr(module, name) for name in _HOOKS)
     hooked = hooked or any(getattr(torch_module, name) for name in _GLOBAL_HOOKS)
     return hooked or 'forward' in vars(module)
