@@ -1,6 +1,6 @@
 """Attention augmentation: convolution and attention side by side."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,13 +9,12 @@ from torch import Tensor, nn
 from ...checkpoints.resnet import TakenOver, energy_share, only_affine
 from ...upstream import MODELS
 from ...utils.errors import UserValueError
-from .base import Attended, Operator
-from .context import DecomposedContext, check_heads
+from .context import ContextOperator, DecomposedContext, check_heads
 from .local import build_local_conv, offsets_of, reset_offsets
 
 
 @MODELS.register_module()
-class AugmentedAttention(Operator):
+class AugmentedAttention(ContextOperator):
     """Attention-augmented convolution (Bello et al. 2019, arXiv 1904.09925, section 3.2).
 
     The output concatenates the channels of a 3x3 convolution and those of multi-head self-attention
@@ -82,18 +81,9 @@ class AugmentedAttention(Operator):
         self.project = nn.Conv2d(attention_channels, attention_channels, 1, bias=False)
 
     @property
-    def position_tables(self) -> list[nn.Parameter]:
-        """Those of the attention."""
-        return self.context.position_tables
-
-    @property
     def local_conv(self) -> nn.Module:
         """The 3x3 convolution."""
         return self.conv
-
-    def look(self, x: Tensor) -> Callable[[int, int], Attended]:
-        """Where the attention looks."""
-        return self.context.look(x)
 
     def init_weights(self) -> None:
         """Start a deformable convolution as a plain one, whatever a backbone's init_cfg did."""

@@ -26,7 +26,7 @@ from ...attention import (
 from ...attention.precision import without_autocast
 from ...upstream import BaseModule
 from ...utils.errors import UserValueError
-from .base import Attended
+from .base import Attended, Operator
 from .norm import build_norm, normed_conv
 from .recompute import recomputed
 
@@ -333,6 +333,25 @@ class FlattenedContext(ContextTerm):
         both = torch.stack((values, embeddings))  # in channels: a value, then its embedding
         both = rearrange(both, 'two b n (h w) d -> b (n d two) h w', h=x.shape[-2])
         return reduce(self.output_norm(both), 'b (c two) h w -> b c h w', 'sum', two=2)
+
+
+class ContextOperator(Operator):
+    """An operator that has a context term.
+
+    Attributes:
+        context (ContextTerm): The term, which has the position tables and looks at the map.
+    """
+
+    context: ContextTerm
+
+    @property
+    def position_tables(self) -> list[nn.Parameter]:
+        """Those of the context term."""
+        return self.context.position_tables
+
+    def look(self, x: Tensor) -> Callable[[int, int], Attended]:
+        """Where the context term looks."""
+        return self.context.look(x)
 
 
 def check_heads(num_heads: int) -> None:

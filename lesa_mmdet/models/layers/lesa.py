@@ -1,6 +1,6 @@
 """LESA and the self-attention it enhances."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from ...checkpoints.resnet import TakenOver, only_affine, only_statistics
 from ...upstream import MODELS
 from ...utils.errors import UserValueError
-from .base import Attended, Operator, Probe
-from .context import build_context, check_heads
+from .base import Probe
+from .context import ContextOperator, build_context, check_heads
 from .fusion import DynamicFusion
 from .local import LocalTerm
 from .recompute import checkpointed
 
 
 @MODELS.register_module()
-class LESA(Operator):
+class LESA(ContextOperator):
     """Locally Enhanced Self-Attention: ``local(x) + omega * context(x)`` (paper, section 3).
 
     Args:
@@ -88,11 +88,6 @@ class LESA(Operator):
         return self.fusion is not None
 
     @property
-    def position_tables(self) -> list[nn.Parameter]:
-        """Those of the context term."""
-        return self.context.position_tables
-
-    @property
     def local_conv(self) -> nn.Module:
         """The 3x3 convolution of the local term."""
         return self.local.conv
@@ -110,10 +105,6 @@ class LESA(Operator):
         if self.fusion is None:
             return Probe(self, lambda inputs, out: torch.full((len(out), 1), 0.5))
         return Probe(self.fusion, lambda inputs, omega: 1 / (1 + omega.float()))
-
-    def look(self, x: Tensor) -> Callable[[int, int], Attended]:
-        """Where the context term looks."""
-        return self.context.look(x)
 
     def from_convolution(
         self, conv: Mapping[str, Tensor], norm: Mapping[str, Tensor], *, zero_init_context: bool
@@ -139,7 +130,7 @@ class LESA(Operator):
 
 
 @MODELS.register_module()
-class SelfAttention(Operator):
+class SelfAttention(ContextOperator):
     """The context term alone, the paper's self-attention baseline.
 
     Args:
@@ -159,21 +150,12 @@ class SelfAttention(Operator):
         self.context = build_context(in_channels, out_channels, **context)
 
     @property
-    def position_tables(self) -> list[nn.Parameter]:
-        """Those of the context term."""
-        return self.context.position_tables
-
-    @property
     def unary_share(self) -> Probe:
         """The softmax weight (B, heads, H * W) of each position for itself."""
         context = self.context
         return Probe(
             context, lambda inputs, out: context.unary_weights(context.factors(*inputs)).float()
         )
-
-    def look(self, x: Tensor) -> Callable[[int, int], Attended]:
-        """Where the context term looks."""
-        return self.context.look(x)
 
     def from_convolution(
         self, conv: Mapping[str, Tensor], norm: Mapping[str, Tensor], *, zero_init_context: bool
