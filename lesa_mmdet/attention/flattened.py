@@ -3,6 +3,8 @@
 Dense, but never more than three tensors of the similarities' size, the softmax's result included.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -91,12 +93,14 @@ class _WeightedSums(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, weights: Tensor, v: Tensor, of_value: Tensor) -> tuple[Tensor, Tensor]:
+    # pyrefly: ignore [bad-override]
+    def forward(ctx: Any, weights: Tensor, v: Tensor, of_value: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(weights, v, of_value)
         return _weighted_sums(weights, v, of_value)
 
     @staticmethod
-    def backward(ctx, grad_values: Tensor, grad_embeddings: Tensor) -> tuple[Tensor, ...]:
+    # pyrefly: ignore [bad-override]
+    def backward(ctx: Any, grad_values: Tensor, grad_embeddings: Tensor) -> tuple[Tensor, ...]:
         weights, v, of_value = ctx.saved_tensors
         grad = grad_values @ v.transpose(-1, -2)
         grad += _products_of_pairs(grad_embeddings, of_value)

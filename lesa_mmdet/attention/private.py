@@ -32,6 +32,11 @@ PRIVATE = (
         "a warning, and PyTorch's own products: half as fast on CPUs not from Intel",
     ),
     Private(
+        'torch._C._current_graph_task_id',
+        'attention.first_use',
+        "AttributeError when 'auto' first meets a GPU that can run Triton",
+    ),
+    Private(
         'torch.nn.modules.batchnorm._BatchNorm',
         'attention.scales',
         'ImportError when the package is imported',

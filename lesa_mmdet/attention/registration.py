@@ -56,24 +56,24 @@ def register_operator(
     tensors = [index for index, kind in enumerate(kinds) if kind.startswith('Tensor')]
     results = ''.join(f', Tensor saved_{index}' for index in range(1 + saved)) if saved else ''
 
-    def save(ctx, inputs, output):
+    def save(ctx: Any, inputs: tuple, output: Any) -> None:
         outputs = output if saved else ()
         ctx.mark_non_differentiable(*outputs[1:])
         ctx.constants = [None if i in tensors else x for i, x in enumerate(inputs)]
         ctx.save_for_backward(*(inputs[index] for index in tensors), *outputs)
 
-    def differentiate(ctx, grad_out, *_):
+    def differentiate(ctx: Any, grad_out: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         inputs, kept = list(ctx.constants), ctx.saved_tensors
         for index, x in zip(tensors, kept, strict=False):
             inputs[index] = x
         needed = [ctx.needs_input_grad[index] for index in tensors]
         computed = run_backward(grad_out, *inputs, *kept[len(tensors) :], needed)
-        grads = [None] * len(inputs)
+        grads: list[Tensor | None] = [None] * len(inputs)
         for index, grad, need in zip(tensors, computed, needed, strict=True):
             grads[index] = grad if need else None
         return tuple(grads)
 
-    def refuse(ctx, *_):
+    def refuse(ctx: Any, *_: Tensor) -> None:
         raise RuntimeError(
             f'attention backend {backend!r} can be differentiated once; '
             "backend 'reference' any number of times"
@@ -115,17 +115,17 @@ def _operator(
     """Define an operator by its schema, and return what calls it."""
     name = schema.partition('(')[0]
 
-    def run_below_autograd(*inputs: Any):
+    def run_below_autograd(*inputs: Any) -> Any:
         with torch._C._AutoDispatchBelowAutograd():
             return operator(*inputs)
 
-    def refuse_forward_mode(ctx, *_):
+    def refuse_forward_mode(ctx: Any, *_: Tensor) -> None:
         raise NotImplementedError(
             f'attention backend {backend!r} has no derivative in forward mode (torch.func.jvp); '
             "backend 'reference' has"
         )
 
-    def call_for_each(info, in_dims: tuple, *inputs: Any):
+    def call_for_each(info: Any, in_dims: tuple, *inputs: Any) -> tuple[Any, Any]:
         return _for_each(function.apply, info.batch_size, in_dims, inputs)
 
     methods = dict(
@@ -136,7 +136,7 @@ def _operator(
         vmap=call_for_each,
     )
     methods = {key: staticmethod(method) for key, method in methods.items()}
-    function = type(name, (torch.autograd.Function,), methods)
+    function: Any = type(name, (torch.autograd.Function,), methods)
 
     _LIBRARY.define(schema)
     _LIBRARY.impl(name, torch.no_grad()(compute), 'CompositeExplicitAutograd')
@@ -144,7 +144,7 @@ def _operator(
     _LIBRARY.impl(name, lambda *inputs: function.apply(*inputs), 'Autograd')
     operator = getattr(torch.ops.lesa_mmdet, name)
 
-    def call(*inputs: Any):
+    def call(*inputs: Any) -> Any:
         # torch.func transforms functions in Python; a graph (traced, compiled) holds operators.
         return function.apply(*inputs) if is_transformed() else operator(*inputs)
 

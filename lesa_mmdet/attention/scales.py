@@ -7,6 +7,7 @@ tables. All second moments are taken around their means: nothing cancels however
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -42,7 +43,8 @@ def similarity_scales(
         yield content_moments(queries, keys)
         yield position_moments(queries, *tables)
 
-    return _term_scales(norm, moments, q)
+    content, position = _term_scales(norm, moments, q)
+    return content, position
 
 
 def flattened_scales(
@@ -67,7 +69,8 @@ def flattened_scales(
         yield flattened_moments(queries, of_query)
         yield flattened_moments(keys, of_key)
 
-    return _term_scales(norm, moments, q)
+    content, of_queries, of_keys = _term_scales(norm, moments, q)
+    return content, of_queries, of_keys
 
 
 def _term_scales(
@@ -211,7 +214,7 @@ def _mean_and_covariance_of_windows(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean + window_mean.squeeze(-1), second - window_mean * window_mean.transpose(-1, -2)
 
 
-def _reduce(mean: Tensor, var: Tensor, count: int, group) -> tuple[Tensor, Tensor, int]:
+def _reduce(mean: Tensor, var: Tensor, count: int, group: Any) -> tuple[Tensor, Tensor, int]:
     """Moments over all processes of a group, differentiable as SyncBatchNorm's are."""
     if not dist.is_initialized() or dist.get_world_size(group) == 1:
         return mean, var, count
@@ -225,7 +228,7 @@ def _reduce(mean: Tensor, var: Tensor, count: int, group) -> tuple[Tensor, Tenso
 
 
 @torch.no_grad()
-def _update_running_statistics(norm: _BatchNorm, mean: Tensor, var: Tensor, count: int) -> None:
+def _update_running_statistics(norm: Any, mean: Tensor, var: Tensor, count: int) -> None:
     norm.num_batches_tracked += 1
     if not count:  # an empty batch changes nothing else, as in PyTorch's batch norm
         return

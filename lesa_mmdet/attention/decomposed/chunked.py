@@ -57,13 +57,13 @@ def _forward(*inputs: Tensor) -> Tensor:
     _keep_freed_blocks()
     out = _empty_output(*inputs)
     with without_autocast(out.device):
-        for *head, head_out in _heads(*inputs, out):
-            _forward_of_head(*at_least_float(*head), head_out)
+        for head in _heads(*inputs, out):
+            _forward_of_head(*at_least_float(*head[:5]), *head[5:])
     return out
 
 
-def _backward(grad_out: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
-    *inputs, needed = inputs
+def _backward(grad_out: Tensor, *inputs_and_needed: Any) -> tuple[Tensor, ...]:
+    *inputs, needed = inputs_and_needed
     grads = _empty_gradients(grad_out, *inputs, needed)
     with without_autocast(grad_out.device):
         wanted = (grad if need else None for grad, need in zip(grads, needed, strict=True))
@@ -72,12 +72,26 @@ def _backward(grad_out: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     return grads
 
 
-def _forward_of_head(q, k, v, row, col, out):
+def _forward_of_head(
+    q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor, out: Tensor
+) -> None:
     for block in _blocks(k):
         out[block] = _product(_weights(q[block], k, row[block], col[block]), v)
 
 
-def _backward_of_head(grad_out, q, k, v, row, col, grad_q, grad_k, grad_v, grad_row, grad_col):
+def _backward_of_head(
+    grad_out: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    row: Tensor,
+    col: Tensor,
+    grad_q: Tensor | None,
+    grad_k: Tensor | None,
+    grad_v: Tensor | None,
+    grad_row: Tensor | None,
+    grad_col: Tensor | None,
+) -> None:
     """Write the gradients of one head, but those that are None."""
     sum_k, sum_v = torch.zeros_like(k).t(), torch.zeros_like(v).t()
     for block in _blocks(k):
@@ -140,9 +154,10 @@ def _keep_freed_blocks() -> None:
         torch.empty(31 << 20, dtype=torch.uint8)
 
 
-def _heads(*tensors: Tensor | None) -> Iterator[list[Tensor | None]]:
-    """Views (N, d) of tensors (B, heads, N, d), head by head."""
-    batch, heads = tensors[0].shape[:2]
+def _heads(first: Tensor, *others: Tensor | None) -> Iterator[tuple[Any, ...]]:
+    """Views (N, d) of tensors (B, heads, N, d), head by head; of None, None."""
+    tensors = (first, *others)
+    batch, heads = first.shape[:2]
     for image in range(batch):
         yield from zip(
             *([None] * heads if x is None else x[image].unbind() for x in tensors), strict=True
@@ -166,8 +181,8 @@ def _empty_output(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> 
     return torch.empty_like(v)
 
 
-def _empty_gradients(grad_out: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
-    *inputs, needed = inputs
+def _empty_gradients(grad_out: Tensor, *inputs_and_needed: Any) -> tuple[Tensor, ...]:
+    *inputs, needed = inputs_and_needed
     return tuple(
         torch.empty_like(x) if need else x.new_empty(0)
         for x, need in zip(inputs, needed, strict=True)

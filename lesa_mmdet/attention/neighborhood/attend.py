@@ -103,15 +103,15 @@ def _check(
 ) -> None:
     tensors = dict(v=v, weights=weights, mul=mul, add=add)
     tensors = {name: x for name, x in tensors.items() if x is not None}
-    v, weights, *matrices = (tuple(x.shape) for x in tensors.values())
-    size = math.isqrt(weights[2]) if len(weights) == 5 else 0
+    values, windows, *matrices = (tuple(x.shape) for x in tensors.values())
+    size = math.isqrt(windows[2]) if len(windows) == 5 else 0
     belong = (
-        len(v) == 4
+        len(values) == 4
         and size % 2 == 1
-        and weights == (v[0], weights[1], size * size, *v[2:])
-        and weights[1] > 0
-        and v[1] % weights[1] == 0
-        and all(matrix == (v[1], size, size) for matrix in matrices)
+        and windows == (values[0], windows[1], size * size, *values[2:])
+        and windows[1] > 0
+        and values[1] % windows[1] == 0
+        and all(matrix == (values[1], size, size) for matrix in matrices)
     )
     if not belong:
         raise RefusedValueError(

@@ -6,6 +6,7 @@ see one operator for each pass, whatever its loops.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,18 +20,32 @@ from .window import neighborhood_operator, neighbours
 BLOCK_BYTES = {'cpu': 1 << 21, 'cuda': 1 << 28}
 
 
-def _sum(x, weights, mul, add, dilation, transposed):
+def _sum(
+    x: Tensor,
+    weights: Tensor,
+    mul: Tensor | None,
+    add: Tensor | None,
+    dilation: int,
+    transposed: bool,
+) -> Tensor:
     """The weighted sum of values, or transposed: from the output's gradient the values'."""
     out = torch.empty_like(x)
     x, mul, add, out_of_heads = _split_heads(weights, x, mul, add, out)
     with without_autocast(out.device):
         for block, heads in _blocks(x):
             inputs = _floats(x[block], weights[block], _of(heads, mul), _of(heads, add))
-            out_of_heads[block] = _sum_of_block(*inputs, dilation, transposed)
+            out_of_heads[block] = _sum_of_block(*inputs, dilation=dilation, transposed=transposed)
     return out
 
 
-def _sum_of_block(x, weights, mul, add, dilation, transposed):
+def _sum_of_block(
+    x: Tensor,
+    weights: Tensor,
+    mul: Tensor | None,
+    add: Tensor | None,
+    dilation: int,
+    transposed: bool,
+) -> Tensor:
     out = _fixed_sum(x, add, dilation, transposed)
     scratch = torch.empty_like(x)
     for index, here, there in neighbours(weights, dilation):
@@ -42,7 +57,7 @@ def _sum_of_block(x, weights, mul, add, dilation, transposed):
     return out
 
 
-def _fixed_sum(x, add, dilation, transposed):
+def _fixed_sum(x: Tensor, add: Tensor | None, dilation: int, transposed: bool) -> Tensor:
     """The part of the weights that is the same everywhere: a depthwise convolution."""
     if add is None:
         return torch.zeros_like(x)
@@ -58,7 +73,14 @@ def _fixed_sum(x, add, dilation, transposed):
     return out.reshape(x.shape)
 
 
-def _weights_gradients(grad_out, v, weights, mul, add, dilation):
+def _weights_gradients(
+    grad_out: Tensor,
+    v: Tensor,
+    weights: Tensor,
+    mul: Tensor | None,
+    add: Tensor | None,
+    dilation: int,
+) -> tuple[Tensor, ...]:
     """Gradients of weights, mul and add; empty where there is none."""
     grad_out, v, mul, add = _split_heads(weights, grad_out, v, mul, add)
     grad_weights = torch.empty_like(weights)
@@ -66,8 +88,10 @@ def _weights_gradients(grad_out, v, weights, mul, add, dilation):
     with without_autocast(weights.device):
         for block, heads in _blocks(v):
             inputs = _floats(grad_out[block], v[block], weights[block], _of(heads, mul))
-            of_heads = (_of(heads, total) for total in sums)
-            grad_weights[block] = _weights_gradients_of_block(*inputs, dilation, *of_heads)
+            of_mul, of_add = (_of(heads, total) for total in sums)
+            grad_weights[block] = _weights_gradients_of_block(
+                *inputs, dilation=dilation, grad_mul=of_mul, grad_add=of_add
+            )
     fixed = (
         v.new_empty(0) if total is None else total.flatten(0, 1).to(x.dtype)
         for x, total in zip((mul, add), sums, strict=True)
@@ -75,7 +99,15 @@ def _weights_gradients(grad_out, v, weights, mul, add, dilation):
     return grad_weights, *fixed
 
 
-def _weights_gradients_of_block(grad_out, v, weights, mul, dilation, grad_mul, grad_add):
+def _weights_gradients_of_block(
+    grad_out: Tensor,
+    v: Tensor,
+    weights: Tensor,
+    mul: Tensor | None,
+    dilation: int,
+    grad_mul: Tensor | None,
+    grad_add: Tensor | None,
+) -> Tensor:
     """The weights' gradient; those of mul and add are added to what the other images gave."""
     grad_weights, scratch = torch.zeros_like(weights), torch.empty_like(v)
     for index, here, there in neighbours(weights, dilation):
@@ -83,14 +115,14 @@ def _weights_gradients_of_block(grad_out, v, weights, mul, dilation, grad_mul, g
         product = torch.mul(grad, v[there], out=_like(grad, scratch))
         if grad_add is not None:
             _tap(grad_add, index).add_(_over_positions(product))
-        if mul is not None:
+        if mul is not None and grad_mul is not None:
             _tap(grad_mul, index).add_(_over_positions(product * weight))
             product.mul_(_tap(mul, index))
         grad_weights[:, :, index][here] = product.sum(2)
     return grad_weights
 
 
-def _split_heads(weights: Tensor, *tensors: Tensor | None) -> list[Tensor | None]:
+def _split_heads(weights: Tensor, *tensors: Tensor | None) -> list[Any]:
     """Channels as (heads, channels of a head): of maps (B, C, H, W) and of matrices (C, k, k)."""
     heads = weights.shape[1]
     return [x if x is None else x.unflatten(-3, (heads, -1)) for x in tensors]
@@ -111,7 +143,7 @@ def _of(heads: slice, matrix: Tensor | None) -> Tensor | None:
     return None if matrix is None else matrix[heads]
 
 
-def _floats(*tensors: Tensor | None) -> list[Tensor | None]:
+def _floats(*tensors: Tensor | None) -> list[Any]:
     """Contiguous tensors of one type, float32 or wider."""
     dtype = torch.float32
     for x in tensors:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -66,10 +66,10 @@ def neighborhood_operator(
         :func:`lesa_mmdet.attention.attend_neighborhood` has them.
     """
 
-    def forward(*inputs):
+    def forward(*inputs: Any) -> Tensor:
         return weighted_sum(*inputs, transposed=False)
 
-    def backward(grad_out, *inputs):
+    def backward(grad_out: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
         v, *others, needed = inputs
         grads = [grad_out.new_empty(0) for _ in needed]
         if needed[0]:
@@ -78,8 +78,16 @@ def neighborhood_operator(
             grads[1:] = weights_gradients(grad_out, v, *others)
         return tuple(grads)
 
-    def empty_gradients(grad_out, v, weights, mul, add, dilation, needed):
-        needed = needed[0], *3 * [any(needed[1:])]
+    def empty_gradients(
+        grad_out: Tensor,
+        v: Tensor,
+        weights: Tensor,
+        mul: Tensor | None,
+        add: Tensor | None,
+        dilation: int,
+        needed: list[bool],
+    ) -> tuple[Tensor, ...]:
+        needed = [needed[0], *3 * [any(needed[1:])]]
         return tuple(
             torch.empty_like(x) if need and x is not None else grad_out.new_empty(0)
             for x, need in zip((grad_out, weights, mul, add), needed, strict=True)
