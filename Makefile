@@ -38,11 +38,7 @@ demo: setup
 	"$(ENV)/bin/python" tools/demo.py
 
 explore: setup
-	@"$(ENV)/bin/python" -c "from lesa_mmdet.datasets.shapes import generate; generate('data/shapes')"
-	@set -- weights/*.pth && set -- configs/demo/$$(basename "$$1" .pth).py "$$1"; \
-	if [[ -f work_dirs/demo/last_checkpoint ]]; then \
-	  set -- work_dirs/demo/*.py "$$(cat work_dirs/demo/last_checkpoint)"; fi; \
-	set -x; "$(ENV)/bin/python" tools/explore.py "$$@" data/shapes/val
+	"$(ENV)/bin/python" tools/explore.py
 
 test: setup setup-tests
 	"$(ENV)/bin/python" -m ruff check .

@@ -47,7 +47,9 @@ def main() -> None:
     images = find_images(images)
     models = {}
     for config, checkpoint in args.models:
-        title = f'{Path(config).stem}, {"/".join(Path(checkpoint).parts[-2:])}'
+        folder, name = Path(checkpoint).absolute().parts[-2:]
+        where = folder if Path(name).stem == Path(config).stem else f'{folder}/{name}'
+        title = f'{Path(config).stem}, {where}'
         if title in models:
             title += f', model {len(models) + 1}'
         models[title] = load_model(config, checkpoint, args.device, args.cfg_options)

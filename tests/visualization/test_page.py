@@ -394,4 +394,4 @@ def test_models_of_one_name_are_both_shown(tmp_path, monkeypatch):
     monkeypatch.setattr(page, 'serve', lambda models, *_, **__: served.extend(models))
     pairs = ('--models', *detector, '--models', *detector)
     run_main(monkeypatch, TOOL['main'], *pairs, '--device', 'cpu')
-    assert served == ['tiny, detector/tiny.pth', 'tiny, detector/tiny.pth, model 2']
+    assert served == ['tiny, detector', 'tiny, detector, model 2']
