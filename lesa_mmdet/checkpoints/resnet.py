@@ -133,8 +133,8 @@ def from_convolutions(
         ValueError: If a convolution has another shape than the operator in its place needs, weights
             that are not finite, or no batch norm with statistics behind it.
     """
-    _rename_stem(given)
     own, energies, fresh = backbone.state_dict(), {}, set()
+    _rename_deep_stem(given, own)
     for name, operator in backbone.named_modules():
         if f'{name}.weight' not in given or not hasattr(operator, 'from_convolution'):
             continue
@@ -201,12 +201,18 @@ _TIMM_STEM = re.compile(r'conv1\.(\d)\.')
 _MMPRETRAIN_STEM = re.compile(r'stem\.(\d)\.(conv|bn)\.')
 
 
-def _rename_stem(given: MutableMapping[str, Tensor]) -> None:
-    """Give a deep stem of timm's or mmpretrain's mmdet's names, in place.
+def _rename_deep_stem(given: MutableMapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Give a ResNet-D of timm or mmpretrain mmdet's names, in place.
 
-    mmdet has convolution, norm and ReLU three times in one row of modules. timm has the last norm
-    beside it, and mmpretrain a module for each three.
+    mmdet's stem has convolution, norm and ReLU three times in one row of modules. timm has the last
+    norm beside it, and mmpretrain a module for each three, and no pooling in the first shortcut.
     """
+    shortcut = 'layer1.0.downsample.'
+    if any(key.startswith(f'{shortcut}2.') for key in own.keys() - given.keys()):
+        for old, new in ((1, 2), (0, 1)):
+            for leaf, value in _part(given, f'{shortcut}{old}').items():
+                del given[f'{shortcut}{old}.{leaf}']
+                given[f'{shortcut}{new}.{leaf}'] = value
     timm = any(map(_TIMM_STEM.match, given))
     for key in list(given):
         if timm:

@@ -20,7 +20,7 @@ MMPRETRAIN = {
     f'stem.{3 * index + offset}.': f'stem.{index}.{name}.'
     for index in range(3)
     for offset, name in enumerate(('conv', 'bn'))
-}
+} | {f'layer1.0.downsample.{index + 1}.': f'layer1.0.downsample.{index}.' for index in (0, 1)}
 
 every_lesa = pytest.mark.parametrize('fusion', ['dynamic', 'static'])
 
@@ -243,6 +243,8 @@ class TestBackbone:
         assert len(renamed) == len(state)
         assert torch.equal(ours.stem[7].weight, given.stem[7].weight)
         assert torch.equal(ours.stem[3].weight, given.stem[3].weight)
+        shortcuts = (each.layer1[0].downsample for each in (ours, given))
+        assert all(map(torch.equal, *(shortcut.parameters() for shortcut in shortcuts)))
 
     def test_from_resnet_own_weights_are_not_decomposed_again(self, monkeypatch):
         source = backbone()
