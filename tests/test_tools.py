@@ -2,6 +2,8 @@
 
 import runpy
 
+import mmcv
+import numpy as np
 import pytest
 import torch
 
@@ -62,6 +64,34 @@ def test_convert_checkpoint_from_resnet(run, tmp_path):
     assert torch.equal(state.pop('bbox_head.weight'), given['bbox_head.weight'])
     backbone = LESA_ResNet(**arguments)
     backbone.load_state_dict({k.removeprefix('backbone.'): v for k, v in state.items()})
+
+
+def test_convert_checkpoint_from_resnet_fits_to_images(run, tmp_path):
+    arguments = dict(depth=50, base_channels=16, input_size=(64, 64))
+    config = tmp_path / 'config.py'
+    backbone = f"backbone=dict(type='LESA_ResNet', **{arguments})"
+    config.write_text(
+        f"model = dict({backbone}, data_preprocessor=dict(type='DetDataPreprocessor', "
+        'mean=[120] * 3, std=[60] * 3, bgr_to_rgb=True))\n'
+    )
+    torch.manual_seed(0)
+    plain = LESA_ResNet(operator=None, **arguments)
+    torch.save(plain.state_dict(), tmp_path / 'plain.pth')
+    generator = np.random.default_rng(0)
+    for index in range(4):
+        noise = generator.integers(0, 256, (70, 80, 3), dtype=np.uint8)
+        mmcv.imwrite(noise, str(tmp_path / 'images' / f'{index}.png'))
+    image = torch.randn(1, 3, 64, 64)
+    lost = []
+    for options in ((), ('--images', tmp_path / 'images')):
+        paths = (tmp_path / 'plain.pth', tmp_path / 'lesa.pth')
+        run('tools/convert_checkpoint.py', *paths, '--config', config, *options)
+        ours = LESA_ResNet(**arguments)
+        ours.load_state_dict(read_checkpoint(tmp_path / 'lesa.pth')['state_dict'])
+        with torch.no_grad():
+            outs = (model.eval()(image)[2] for model in (ours, plain))
+            lost.append(float(torch.dist(*outs)))
+    assert lost[1] < lost[0]
 
 
 def test_check_env_accepts_this_environment(run):

@@ -6,11 +6,13 @@ An operator says itself what of a convolution it can take over, as ``from_convol
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
+from functools import partial
 from statistics import median
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 from ..utils.errors import UserValueError
 
 STATISTICS = ('running_mean', 'running_var')
+_RIDGE = 1e-4  # of the mean variance
 
 
 class TakenOver(NamedTuple):
@@ -36,16 +39,20 @@ class TakenOver(NamedTuple):
     energy: float | None
 
 
-def decompose_grouped(kernel: Tensor, groups: int) -> tuple[Tensor, Tensor, float]:
+def decompose_grouped(
+    kernel: Tensor, groups: int, inputs: Tensor | None = None
+) -> tuple[Tensor, Tensor, float]:
     """The grouped convolution and the 1x1 projection behind it that are nearest to a dense kernel.
 
     For the input channels of each group, the kernel is a matrix of C_out rows, of which a truncated
     singular value decomposition keeps C_out / groups values, their roots on either side (Eckart and
-    Young 1936). Computed in float32 or wider.
+    Young 1936). With inputs it is the outputs for them, less their mean, that are nearest: the
+    matrix is decomposed behind the root of the inputs' covariance. Computed in float32 or wider.
 
     Args:
         kernel (Tensor): Shape (C_out, C_in, k, k).
         groups (int): Groups of the convolution.
+        inputs (Tensor, optional): What the kernel sees at n positions, shape (n, C_in, k, k).
 
     Returns:
         tuple[Tensor, Tensor, float]: The grouped kernel (C_out, C_in / groups, k, k), the
@@ -53,13 +60,29 @@ def decompose_grouped(kernel: Tensor, groups: int) -> tuple[Tensor, Tensor, floa
     """
     size, rank = kernel.shape[-1], len(kernel) // groups
     blocks = rearrange(_wide(kernel), 'o (g i) h w -> g o (i h w)', g=groups)
-    left, values, right = torch.linalg.svd(blocks, full_matrices=False)
+    if inputs is None:
+        left, values, right = torch.linalg.svd(blocks, full_matrices=False)
+    else:
+        root, inverse = _covariance_roots(_wide(inputs), groups)
+        left, values, right = torch.linalg.svd(blocks @ root, full_matrices=False)
+        right = right @ inverse
     roots = values[:, :rank].sqrt()
     project = rearrange(left[..., :rank] * roots[:, None], 'g o r -> o (g r) 1 1')
     grouped = rearrange(
         right[:, :rank] * roots[..., None], 'g r (i h w) -> (g r) i h w', h=size, w=size
     )
     return grouped, project, energy_share(values[:, :rank], values)
+
+
+def _covariance_roots(inputs: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """Root of the covariance of the inputs of each group, and its inverse."""
+    x = rearrange(inputs, 'n (g i) h w -> g n (i h w)', g=groups)
+    x = x - x.mean(1, keepdim=True)
+    values, vectors = torch.linalg.eigh(x.mT @ x / x.shape[1])
+    # What the samples do not vary in may vary elsewhere.
+    values = values.clamp_min(0) + _RIDGE * values.mean(-1, keepdim=True).clamp_min(1e-12)
+    roots = values.sqrt()[:, None]
+    return vectors * roots @ vectors.mT, vectors / roots @ vectors.mT
 
 
 def decompose_depthwise(kernel: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor, float]:
@@ -101,6 +124,27 @@ def energy_share(kept: Tensor, values: Tensor) -> float:
     return float(_wide(kept).square().sum() / energy) if energy else 1.0
 
 
+def moved_statistics(
+    norm: Mapping[str, Tensor], outputs: Tensor, nearest: Tensor
+) -> dict[str, Tensor]:
+    """A batch norm whose statistics follow when its inputs are not quite what they were.
+
+    Args:
+        norm (Mapping[str, Tensor]): The batch norm's tensors.
+        outputs (Tensor): What the convolution before it gave for n inputs, shape (n, C, 1, 1).
+        nearest (Tensor): What it is given instead.
+    """
+    (mean, before), (new_mean, after) = (
+        (x.mean((0, 2, 3)), x.var((0, 2, 3))) for x in (outputs, nearest)
+    )
+    ratio = torch.where(before > 0, after / before, 1)
+    return {
+        **norm,
+        'running_mean': norm['running_mean'] + new_mean - mean,
+        'running_var': norm['running_var'] * ratio,
+    }
+
+
 def only_statistics(norm: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A batch norm's statistics, with factors of 1 and no shift."""
     weight, bias = norm['weight'], norm['bias']
@@ -116,7 +160,11 @@ def only_affine(norm: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def from_convolutions(
-    given: MutableMapping[str, Tensor], backbone: nn.Module, *, zero_init_context: bool
+    given: MutableMapping[str, Tensor],
+    backbone: nn.Module,
+    *,
+    zero_init_context: bool,
+    inputs: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Make a backbone's operators out of the convolutions that a state dict has in their place.
 
@@ -128,6 +176,8 @@ def from_convolutions(
             mmdet, mmpretrain or timm, without a prefix.
         backbone (nn.Module): The backbone that is about to load it.
         zero_init_context (bool): Whether what is new in the operators starts silent.
+        inputs (Mapping[str, Tensor], optional): What convolutions see, by their names: see
+            :func:`collect_inputs`. Operators that can are fitted to it.
 
     Raises:
         ValueError: If a convolution has another shape than the operator in its place needs, weights
@@ -142,7 +192,10 @@ def from_convolutions(
         norm_name = f'{block}.{backbone.get_submodule(block).norm2_name}'
         conv, norm = _part(given, name), _part(given, norm_name)
         _check(name, norm_name, conv, norm, own)
-        taken = operator.from_convolution(conv, norm, zero_init_context=zero_init_context)
+        seen = {'inputs': inputs[name]} if inputs else {}
+        taken = operator.from_convolution(
+            {**conv, **seen}, norm, zero_init_context=zero_init_context
+        )
         for key in [f'{name}.{leaf}' for leaf in conv] + [f'{norm_name}.{leaf}' for leaf in norm]:
             del given[key]
         given.update({f'{name}.{leaf}': value for leaf, value in taken.state.items()})
@@ -164,6 +217,38 @@ def from_convolutions(
             f'{", ".join(sorted(fresh))}.',
             logger='current',
         )
+
+
+@torch.no_grad()
+def collect_inputs(
+    plain: nn.Module, names: Collection[str], images: Iterable[Tensor], samples: int = 64
+) -> dict[str, Tensor]:
+    """What 3x3 convolutions of a ResNet see at random positions of images.
+
+    Args:
+        plain (nn.Module): The ResNet in evaluation mode.
+        names (Collection[str]): Names of the convolutions in it.
+        images (Iterable[Tensor]): Images (B, 3, H, W), as the ResNet takes them.
+        samples (int): Positions of each image, at most.
+
+    Returns:
+        dict[str, Tensor]: Inputs (n, C_in, 3, 3) of each convolution.
+    """
+    found = {name: [] for name in names}
+
+    def keep(name: str, conv: nn.Module, args: tuple[Tensor, ...]) -> None:
+        for patches in F.unfold(*args, 3, dilation=conv.dilation, padding=conv.dilation):
+            chosen = torch.randperm(patches.shape[1])[:samples]
+            found[name].append(patches[:, chosen].T.unflatten(1, (-1, 3, 3)))
+
+    hooks = [
+        plain.get_submodule(name).register_forward_pre_hook(partial(keep, name)) for name in names
+    ]
+    for image in images:
+        plain(image)
+    for hook in hooks:
+        hook.remove()
+    return {name: torch.cat(patches) for name, patches in found.items()}
 
 
 def different_stages(given: Iterable[str], own: Iterable[str]) -> str:

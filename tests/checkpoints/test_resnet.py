@@ -110,6 +110,69 @@ def test_from_resnet_kernel_of_low_rank_is_reproduced(fusion):
     assert energy == pytest.approx(1, abs=1e-5)
 
 
+class TestInputs:
+    def seen(self, count=2000):
+        """Inputs that vary in some directions far more than in others."""
+        mixing = torch.randn(CHANNELS * 9, CHANNELS * 9) * torch.logspace(0, -2, CHANNELS * 9)
+        return (torch.randn(count, CHANNELS * 9) @ mixing.T + 1).unflatten(1, (CHANNELS, 3, 3))
+
+    def test_from_resnet_outputs_are_as_near_as_can_be(self):
+        torch.manual_seed(0)
+        kernel, x = torch.randn(CHANNELS, CHANNELS, 3, 3), self.seen()
+        rank = CHANNELS // HEADS
+        block = x[:, :rank]  # of one group: between groups, nothing is fitted
+        lost = []
+        for inputs in (None, x):
+            grouped, project, _ = decompose_grouped(kernel, HEADS, inputs)
+            composed = torch.einsum('or,rikl->oikl', project[:, :rank, 0, 0], grouped[:rank])
+            out = F.conv2d(block, kernel[:, :rank] - composed)
+            lost.append(float(out.var(0).sum()))
+        factor = torch.linalg.cholesky(block.flatten(1).T.cov())
+        values = torch.linalg.svdvals(kernel[:, :rank].flatten(1) @ factor)
+        assert lost[1] == pytest.approx(float(values[rank:].square().sum()), rel=0.01)
+        assert lost[1] < lost[0]
+
+    def test_from_resnet_low_rank_stays_exact(self):
+        torch.manual_seed(0)
+        kernel, x = low_rank_kernel(), self.seen()
+        grouped, project, energy = decompose_grouped(kernel, HEADS, x)
+        nearest = F.conv2d(F.conv2d(x, grouped, groups=HEADS), project)
+        torch.testing.assert_close(nearest, F.conv2d(x, kernel), atol=1e-3, rtol=1e-3)
+        assert energy == pytest.approx(1, abs=1e-4)
+
+    @every_lesa
+    def test_from_resnet_statistics_are_those_of_what_is_normed(self, fusion):
+        torch.manual_seed(0)
+        operator, x = build('LESA', fusion=fusion), self.seen()
+        kernel = torch.randn(CHANNELS, CHANNELS, 3, 3)
+        outputs = F.conv2d(x, kernel).flatten(1)
+        norm = nn.BatchNorm2d(CHANNELS)
+        norm.running_mean.copy_(outputs.mean(0)), norm.running_var.copy_(outputs.var(0))
+        take_over(operator, dict(weight=kernel, inputs=x), norm)
+        local = operator.local
+        nearest = local.project(F.conv2d(x, local.conv.weight, groups=HEADS)).flatten(1)
+        torch.testing.assert_close(local.norm.running_mean, nearest.mean(0), atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(local.norm.running_var, nearest.var(0), atol=1e-3, rtol=1e-3)
+
+    def test_from_resnet_inputs_are_what_convolutions_see(self):
+        given = plain(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)).eval()
+        names = ['layer3.1.conv2', 'layer4.1.conv2']
+        expected = {}
+        hooks = [
+            given.get_submodule(name).register_forward_hook(
+                lambda _, args, out, name=name: expected.setdefault(name, out)
+            )
+            for name in names
+        ]
+        inputs = resnet.collect_inputs(given, names, [torch.rand(1, 3, 64, 64)], samples=100)
+        assert len(hooks) == len(inputs) == 2 and inputs[names[0]].shape == (16, 32, 3, 3)
+        for name in names:  # at all positions, in any order
+            out = F.conv2d(inputs[name], given.get_submodule(name).weight).flatten(1)
+            values = expected[name][0].flatten(1).T
+            order, other = (x[:, 0].argsort() for x in (out, values))
+            torch.testing.assert_close(out[order], values[other], atol=1e-5, rtol=1e-4)
+
+
 @every_lesa
 def test_from_resnet_context_learns_to_speak(fusion):
     operator = build('LESA', fusion=fusion)

@@ -123,7 +123,8 @@ class Operator(BaseModule):
 
         Args:
             conv (Mapping[str, Tensor]): The convolution's ``weight`` (C_out, C_in, 3, 3), and
-                ``conv_offset.*`` if it is deformable.
+                ``conv_offset.*`` if it is deformable, and ``inputs`` (n, C_in, 3, 3), what it sees,
+                if that is known.
             norm (Mapping[str, Tensor]): The batch norm's tensors, by their names in it.
             zero_init_context (bool): Whether what the convolution did not have starts silent.
         """

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch.nn.functional as F
 from mmcv.cnn import build_conv_layer
 from torch import Tensor, nn
 
-from ...checkpoints.resnet import decompose_grouped
+from ...checkpoints.resnet import decompose_grouped, moved_statistics
 from ...upstream import BaseModule
 from .norm import build_norm, normed_conv
 
@@ -53,7 +54,12 @@ class LocalTerm(BaseModule):
 
         Exact if the kernel's rank for the inputs of a group is C_out / groups at most.
         """
-        kernel, project, energy = decompose_grouped(conv['weight'], self.conv.groups)
+        groups, inputs = self.conv.groups, conv.get('inputs')
+        kernel, project, energy = decompose_grouped(conv['weight'], groups, inputs)
+        if inputs is not None:
+            outputs = F.conv2d(inputs, conv['weight'])
+            nearest = F.conv2d(F.conv2d(inputs, kernel, groups=groups), project)
+            norm = moved_statistics(norm, outputs, nearest)
         state = {
             'conv.weight': kernel,
             'project.weight': project,
