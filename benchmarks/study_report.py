@@ -40,7 +40,8 @@ def paired_difference(
 
 def tables(results: Sequence[dict]) -> str:
     """Markdown: APs and differences of each data set, then what the models cost."""
-    parts = [_accuracy(results, data_set) for data_set in DATA_SETS]
+    run = {result['data_set'] for result in results}
+    parts = [_accuracy(results, data_set) for data_set in DATA_SETS if data_set in run]
     if any('start_box_ap' in result for result in results):
         parts.append(_start(results))
     return '\n\n'.join([*parts, _cost(results)])

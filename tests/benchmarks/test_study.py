@@ -176,7 +176,8 @@ def test_tables_show_what_a_start_gives_before_any_step():
     assert f'| {MODELS["lesa-silent"].label} | 10.0 | 5.0 |  |  |' in lines
 
 
-def test_documentation_shows_the_stored_figures():
-    stored = json.loads(study.RESULTS['operators'].read_text(encoding='utf-8'))
+@pytest.mark.parametrize('name', study.RESULTS)
+def test_documentation_shows_the_stored_figures(name):
+    stored = json.loads(study.RESULTS[name].read_text(encoding='utf-8'))
     text = (ROOT / 'docs' / 'study.md').read_text(encoding='utf-8')
     assert study_report.tables(stored['runs']) in text
