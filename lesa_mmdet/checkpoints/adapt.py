@@ -301,7 +301,7 @@ def _explain(
         return ": to take its backbone alone, set prefix='backbone.' in init_cfg"
     if operator == 'plain convolution' and not set(given) & own.keys():
         parts = sorted({key.partition('.')[0] for key in given})
-        return f': it has nothing of a backbone, only {", ".join(parts[:10]) or "no keys"}'
+        return f': it has nothing of a backbone, only {shorten(parts) or "no keys"}'
     if stages := different_stages(given, own):
         return f': {stages}'
     if operator == expected:

@@ -10,6 +10,9 @@ from pathlib import Path
 from mmengine.logging import print_log
 
 from ..utils.errors import UserValueError
+from ..utils.paths import require_regular
+from ..utils.schema import COUNT, TEXT, parse_json, require
+from ..utils.text import shown
 
 try:
     import fcntl
@@ -38,6 +41,8 @@ def lock(folder: Path) -> None:
     if folder in _held or fcntl is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / NAME).exists():
+        require_regular(folder / NAME, 'the lock')
     file = open(folder / NAME, 'a+', encoding='utf-8')
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,6 +98,8 @@ def release(folder: Path) -> None:
 
 def _describe(text: str) -> str:
     try:
-        return 'process {pid} on {host} ({command})'.format(**json.loads(text))
-    except (KeyError, ValueError):
+        holder = parse_json(text, NAME)
+        require(holder, {'pid': COUNT, 'host': TEXT, 'command': TEXT}, NAME)
+    except UserValueError:
         return 'of which nothing is known'
+    return f'process {holder["pid"]} on {shown(holder["host"])} ({shown(holder["command"], 300)})'

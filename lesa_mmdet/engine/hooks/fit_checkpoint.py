@@ -67,8 +67,8 @@ class FitCheckpointHook(Hook):
             if not fine_tune and loader is not None:
                 _require_same_classes(checkpoint, getattr(loader.dataset, 'metainfo', {}))
             if resume:
-                require_resumable(checkpoint, runner)
                 require_same_training(checkpoint, runner.cfg)
+                require_resumable(checkpoint, runner)
                 _tell_processes(checkpoint, runner)
             self._loading = stack.pop_all()
 
@@ -120,12 +120,13 @@ def _require_same_classes(checkpoint: Mapping[str, Any], metainfo: Mapping[str, 
         [names] if isinstance(names, str) else list(names) for names in (learnt, named)
     )
     if learnt and named and learnt != named:
-        first = next(
-            (i for i, pair in enumerate(zip(learnt, named, strict=False)) if len({*pair}) > 1), None
-        )
-        where = (
-            '' if first is None else f': class {first} is {learnt[first]!r}, not {named[first]!r}'
-        )
+        pairs = enumerate(zip(learnt, named, strict=False))
+        first = next(((i, *pair) for i, pair in pairs if len({*pair}) > 1), None)
+        where = ''
+        if first is not None:
+            index, *names = first
+            one, other = (shown([name])[1:-1] for name in names)
+            where = f': class {index} is {one}, not {other}'
         raise UserValueError(
             f'the checkpoint has learnt {len(learnt)} classes, the data set has {len(named)}'
             f'{where}; name those of the checkpoint in metainfo.classes of the data set, or train '
