@@ -22,7 +22,7 @@ FILES = {
     if path.relative_to(PACKAGE).parts[0] != 'attention'  # which has a table of its own
 }
 # No names of others: torch._C on the way to one, texts, and what named tuples offer to all.
-TEXTS = {'_C', '_asdict', '_mAP', '_metadata', '_results'}
+TEXTS = {'_C', '_asdict', '_ext', '_mAP', '_metadata', '_results'}
 OPTIONAL = ('mmpretrain',)
 OVERRIDDEN = [
     private for private in PRIVATE if '(self' in private.name and 'torch.nn' not in private.name

@@ -194,7 +194,7 @@ def render(rows: list[dict], folder: Path) -> str:
 
 
 def render_results(rows: list[dict], folder: Path) -> str:
-    """Markdown: the papers' box AP and mask AP, operators beside each other; ResNets, then Swins.
+    """Markdown: the papers' box AP and mask AP, operators side by side; ResNets, then Swins.
 
     Args:
         rows (list[dict]): Detectors that :func:`analyze` returns.

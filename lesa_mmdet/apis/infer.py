@@ -5,7 +5,7 @@ In the output folder are
 * ``vis/``: the drawings;
 * ``predictions.json``: results as pycocotools' ``COCO.loadRes`` takes them;
 * ``images.json``: the images and categories that their ids stand for;
-* ``records.jsonl``: one line an image or video that is done. From it, whoever starts again goes on.
+* ``records.jsonl``: one line an image or video that is done. From it, the next run goes on.
 """
 
 import hashlib

@@ -15,7 +15,7 @@ from .elsa import convert_elsa
 from .lesa import convert_lesa
 from .resnet import different_stages, from_convolutions
 
-# A part of each operator that none of those after it has.
+# Operators by a part of their names; of several that an operator has, the first here counts.
 _OPERATORS = {
     'surroundings': 'ELSA',
     'fusion': 'LESA',
@@ -119,7 +119,7 @@ class TakesCheckpoints(nn.Module):
 def adapt_classifier(state_dict: MutableMapping[str, Any], prefix: str) -> None:
     """Turn the part of a state dict that belongs to a classifier into what mmpretrain's takes.
 
-    LESA's authors, and torchvision, have the classifier's layer as ``fc`` beside the backbone's,
+    LESA's authors, and torchvision, have the classifier's layer as ``fc`` among the backbone's,
     ELSA's as ``head``: it becomes ``head.fc``, the rest ``backbone.*``. Changes ``state_dict`` in
     place.
 

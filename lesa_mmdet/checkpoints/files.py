@@ -1,4 +1,4 @@
-"""Reading checkpoint files: tensors and what mmengine writes beside them, and nothing else."""
+"""Reading checkpoint files: tensors, what mmengine writes with them, and nothing else."""
 
 import errno
 import os

@@ -12,7 +12,7 @@ from mmengine import fileio
 from mmengine.logging import print_log
 
 from ..upstream import DATASETS, CocoApi, CocoDataset, LoadAnnotations, LoadImageFromFile
-from ..utils.errors import UserValueError
+from ..utils.errors import MENDABLE, UserValueError
 from ..utils.paths import is_other_than_file, kind_of
 from ..utils.text import shorten, shown
 from .boxes import is_number, is_of_corners
@@ -244,7 +244,7 @@ class CheckedCocoDataset(CocoDataset):
             dict, optional: What the pipeline makes of it, or None: another one is to be taken.
 
         Raises:
-            ValueError: If the image cannot be read.
+            ValueError: If the image cannot be read, or the pipeline refuses what a user can mend.
             RuntimeError: If the pipeline fails on it for another reason.
         """
         path = self.get_data_info(idx)['img_path']
@@ -255,9 +255,8 @@ class CheckedCocoDataset(CocoDataset):
         except Exception as error:
             reason = self._find_read_error(path)
             if reason is None:
-                raise RuntimeError(
-                    f'{shown(path, 300)}: {type(error).__name__}: {error}'
-                ) from error
+                kind = UserValueError if isinstance(error, MENDABLE) else RuntimeError
+                raise kind(f'{shown(path, 300)}: {type(error).__name__}: {error}') from error
             if self.test_mode or not self.skip_unreadable:
                 raise UserValueError(
                     f'{shown(path, 300)} cannot be read: {reason}. Replace it '

@@ -19,8 +19,8 @@ from ..utils.errors import UserFileNotFoundError, UserValueError
 from ..utils.schema import ANY, FINITE, ID, NUMBER, find_problem, read_json, require, whole
 from ..utils.text import shown
 
-# What a result has for each task. Were there boxes beside masks, the server would take the areas of
-# the boxes for those of the masks.
+# What a result has for each task. Were there boxes with the masks, the server would take the areas
+# of the boxes for those of the masks.
 KEYS = {
     'bbox': ('image_id', 'category_id', 'score', 'bbox'),
     'segm': ('image_id', 'category_id', 'score', 'segmentation'),
@@ -44,7 +44,7 @@ _IMAGES = {
 class CocoSubmission(CocoMetric):
     """mmdet's ``CocoMetric`` in ``format_only`` mode, which ends with zip files for the server.
 
-    Beside ``outfile_prefix.bbox.json`` and ``.segm.json`` it writes ``.images.json``, the ids of
+    With ``outfile_prefix.bbox.json`` and ``.segm.json`` it writes ``.images.json``, the ids of
     the images that were tested: an image without detections is not in the others.
 
     Args:
@@ -217,7 +217,7 @@ def check_results(
 
     if tested is None:
         tested = {result['image_id'] for result in results}
-        what = 'images have no detections, and no .images.json beside it says they were tested'
+        what = 'images have no detections, and no .images.json next to it says they were tested'
     else:
         what = 'images were not tested'
     missing = sorted(set(coco.imgs).difference(tested), key=lambda i: (isinstance(i, str), i))

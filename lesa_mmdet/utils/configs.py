@@ -151,8 +151,9 @@ def _bases_of(path: Path) -> Any:
         require(content, Each(ANY), 'its content')
         return content.get('_base_', ())
     for statement in ast.parse(path.read_text(encoding='utf-8')).body:
-        names = [getattr(target, 'id', None) for target in getattr(statement, 'targets', ())]
-        if '_base_' in names:
+        if not isinstance(statement, ast.Assign):
+            continue
+        if any(getattr(target, 'id', None) == '_base_' for target in statement.targets):
             try:
                 return ast.literal_eval(statement.value)
             except ValueError:
@@ -164,7 +165,7 @@ def _is_of_the_program(error: Exception) -> bool:
     """Whether a config, which is a program, raises it itself: its traceback says where."""
     if isinstance(error, (SyntaxError, NameError, UnicodeDecodeError)):
         return False
-    traceback = error.__traceback__
+    traceback: Any = error.__traceback__
     while traceback.tb_next:
         traceback = traceback.tb_next
     return '.' not in traceback.tb_frame.f_globals.get('__name__', '')  # not of a package

@@ -62,7 +62,7 @@ def _say(*command: str) -> str:
     if shutil.which(command[0]) is None:
         return ''
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        result = subprocess.run(command, capture_output=True, encoding='utf-8', timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return ''
     return result.stdout if result.returncode == 0 else ''

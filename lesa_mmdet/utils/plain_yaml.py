@@ -44,7 +44,7 @@ class PlainYamlHandler(YamlHandler):
         return data
 
 
-def _count(node: Any, done: dict[int, int]) -> float:
+def _count(node: Any, done: dict[int, float]) -> float:
     """Number of entries below a node, those of what is shared counted where it is used."""
     if not isinstance(node, (dict, list, tuple)):
         return 1

@@ -217,7 +217,7 @@ class TestConfig:
             ('lazy', 'from torch.optim import SGD\noptim_wrapper = dict(optimizer=dict(type=SGD))'),
             ('text', "optim_wrapper = dict(optimizer=dict(type='SGD'))"),
         ):
-            (tmp_path / f'{name}.py').write_text(text)
+            (tmp_path / f'{name}.py').write_text(text, encoding='utf-8')
         configs = [Config.fromfile(tmp_path / f'{name}.py') for name in ('lazy', 'text')]
         for old, new in product(configs, configs):
             require_same_training({'meta': {'cfg': old.pretty_text}}, new)

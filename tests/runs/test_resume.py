@@ -131,7 +131,7 @@ def test_killed_run_by_iterations_continues_exactly(num_workers, run, options, t
     seed = f'randomness.seed={expected["meta"]["seed"]}'
     process = start(*command[:-1], seed, '--work-dir', parts, output=output)
     while len(losses(parts)) < 5:
-        assert process.is_alive(), output.read_text()[-5000:]
+        assert process.is_alive(), output.read_text(encoding='utf-8')[-5000:]
         time.sleep(0.01)
     kill(process)
     out = run(*command, parts, '--resume')

@@ -1,6 +1,7 @@
 """What tools/check_env.py says of operators and GPUs, on machines that are not here."""
 
 import importlib.util
+import runpy
 import sys
 from types import SimpleNamespace
 
@@ -72,3 +73,19 @@ def test_operators_for_cpus_beside_a_gpu_are_a_problem(check_env, operators, mon
     monkeypatch.setattr(sys, 'argv', ['check_env.py'])
     with pytest.raises(SystemExit, match='cannot run this project'):
         check_env.main()
+
+
+def test_check_env_accepts_this_environment(run):
+    assert 'has all that is needed' in run('tools/check_env.py')
+
+
+def test_check_env_advises_to_install_only_what_is_missing(monkeypatch):
+    check = runpy.run_path(str(ROOT / 'tools' / 'check_env.py'))['check_modules']
+
+    def fail(module):
+        raise {'a': ImportError('no a'), 'b': RuntimeError('Could not find home\nmore')}[module]
+
+    monkeypatch.setitem(check.__globals__, 'import_module', fail)
+    missing, failing = check({'a': 'pip install a', 'b': 'pip install b'})
+    assert missing == '  a: no a -> pip install a'
+    assert failing == '  b: is installed, but fails: RuntimeError: Could not find home'

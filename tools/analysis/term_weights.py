@@ -1,7 +1,7 @@
 """What the terms of LESA or self-attention weigh in a model's test images, layer by layer.
 
-``--ablate-unary`` evaluates the model twice as well, the second time without what each place gives
-itself in the softmax of the context term.
+``--ablate-unary`` evaluates the model twice as well, the second time without what each position
+gives itself in the softmax of the context term.
 """
 
 import json

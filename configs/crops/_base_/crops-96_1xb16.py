@@ -1,6 +1,6 @@
 _base_ = '../../imagenet/_base_/in1k_4xb32.py'
 
-# R50 at a quarter of its width, on crops of 96 x 96 pixels: the operators see 36 places.
+# R50 at a quarter of its width, on crops of 96 x 96 pixels: the operators see 36 positions.
 input_size = (96, 96)
 model = dict(
     backbone=dict(base_channels=16, input_size=input_size),

@@ -65,7 +65,7 @@ class AtomicCheckpointHook(CheckpointHook):
                 path.unlink()
 
     def _take_over(self, noted: dict[str, Any], hub: MessageHub) -> None:
-        """Take over what a checkpoint of this folder says of the files beside it."""
+        """Take over what a checkpoint of this folder says of the other files there."""
         steps = [n for n in _entries(noted.pop(_KEPT, ())) if type(n) is int and 0 <= n < 1 << 63]
         outdated = _entries(noted.pop(_OUTDATED, ()))
         if self.max_keep_ckpts > 0:
@@ -130,7 +130,7 @@ def _lies_in(folder: str, path: str | None) -> bool:
 class _RemoveLater:
     """A file backend that removes files when it is told to, not before.
 
-    Their names are in the message hub, and so in the next checkpoint: whoever resumes from that
+    Their names are in the message hub, and so in the next checkpoint: a run that resumes from that
     removes them.
     """
 

@@ -12,7 +12,7 @@ from ...utils.errors import UserValueError
 class TermWeightsHook(Hook):
     """Log what the terms of LESA or self-attention weigh, in every validation.
 
-    The mean over the layers appears beside the metrics in the log, and in every backend of
+    The mean over the layers appears with the metrics in the log, and in every backend of
     mmengine's visualizer (TensorBoard, wandb, ...), as ``term_weights/unary`` and
     ``term_weights/binary``::
 

@@ -1,6 +1,4 @@
-"""The command line tools that need no training."""
-
-import runpy
+"""Checkpoints under this package's names, with weights alone."""
 
 import mmcv
 import numpy as np
@@ -12,7 +10,6 @@ from lesa_mmdet.checkpoints import convert_official
 from lesa_mmdet.checkpoints.files import read_checkpoint
 
 from helpers.golden import golden_cases
-from helpers.paths import ROOT
 
 
 @pytest.mark.parametrize('layout', ['net', 'state_dict'])
@@ -72,7 +69,8 @@ def test_convert_checkpoint_from_resnet_fits_to_images(run, tmp_path):
     backbone = f"backbone=dict(type='LESA_ResNet', **{arguments})"
     config.write_text(
         f"model = dict({backbone}, data_preprocessor=dict(type='DetDataPreprocessor', "
-        'mean=[120] * 3, std=[60] * 3, bgr_to_rgb=True))\n'
+        'mean=[120] * 3, std=[60] * 3, bgr_to_rgb=True))\n',
+        encoding='utf-8',
     )
     torch.manual_seed(0)
     plain = LESA_ResNet(operator=None, **arguments)
@@ -92,19 +90,3 @@ def test_convert_checkpoint_from_resnet_fits_to_images(run, tmp_path):
             outs = (model.eval()(image)[2] for model in (ours, plain))
             lost.append(float(torch.dist(*outs)))
     assert lost[1] < lost[0]
-
-
-def test_check_env_accepts_this_environment(run):
-    assert 'has all that is needed' in run('tools/check_env.py')
-
-
-def test_check_env_advises_to_install_only_what_is_missing(monkeypatch):
-    check = runpy.run_path(str(ROOT / 'tools' / 'check_env.py'))['check_modules']
-
-    def fail(module):
-        raise {'a': ImportError('no a'), 'b': RuntimeError('Could not find home\nmore')}[module]
-
-    monkeypatch.setitem(check.__globals__, 'import_module', fail)
-    missing, failing = check({'a': 'pip install a', 'b': 'pip install b'})
-    assert missing == '  a: no a -> pip install a'
-    assert failing == '  b: is installed, but fails: RuntimeError: Could not find home'
