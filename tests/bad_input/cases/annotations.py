@@ -285,7 +285,6 @@ CASES = [
             ('no masks', without('segmentation')),
             ('crowds alone', every(iscrowd=1)),
             ('boxes of two corners', to_corners),
-            ('image ids that are texts', to_text(('images', 'id'), ('annotations', 'image_id'))),
             ('category ids from 0 on', every(category_id=0)),
             ('two categories of a name', lambda c: c['categories'][1].update(name='circle')),
             ('no names of categories', without('name', 'categories')),
