@@ -49,12 +49,18 @@ def mmpretrain():
         pytest.skip('mmpretrain is not installed: run make test')
 
 
+HIDE_MMPRETRAIN = """
+from importlib.machinery import PathFinder
+
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *more: None if name == 'mmpretrain' else find(name, *more)
+"""
+
+
 @pytest.fixture
 def without_mmpretrain(tmp_path):
     """Environment variables of processes that cannot import mmpretrain."""
-    (tmp_path / 'sitecustomize.py').write_text(
-        "import sys; sys.modules['mmpretrain'] = None", encoding='utf-8'
-    )
+    (tmp_path / 'sitecustomize.py').write_text(HIDE_MMPRETRAIN, encoding='utf-8')
     return dict(PYTHONPATH=str(tmp_path))
 
 

@@ -121,9 +121,11 @@ def test_checkpoint_of_another_operator(source, target):
         return
     with pytest.raises(ValueError) as error:
         classifier.load_state_dict(state)
+    hint = '; pretrained_conv=True of the backbone makes its operators of convolutions'
     assert str(error.value).startswith(
         'the checkpoint does not fit LESA_ResNet: '
-        f'it looks like one of {OPERATORS[source]}, not of {OPERATORS[target]}, keys: '
+        f'it looks like one of {OPERATORS[source]}, not of {OPERATORS[target]}'
+        f'{hint if source == "resnet50" else ""}, keys: '
     )
 
 

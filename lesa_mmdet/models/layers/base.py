@@ -132,10 +132,10 @@ class Operator(BaseModule):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute, or under torch.fx become a node of the graph: sizes are only known later."""
-        proxy = next((x for x in args if isinstance(x, fx.Proxy)), None)
-        if proxy is None:
+        proxies = [x for x in args if isinstance(x, fx.Proxy)]
+        if not proxies:
             return super().__call__(*args, **kwargs)
-        tracer = proxy.tracer
+        tracer = proxies[0].tracer
 
         def become_a_leaf(*args: Any, **kwargs: Any) -> fx.Proxy:
             return tracer.create_proxy('call_module', tracer.path_of_module(self), args, kwargs)
