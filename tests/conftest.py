@@ -61,7 +61,8 @@ PathFinder.find_spec = lambda name, *more: None if name == 'mmpretrain' else fin
 def without_mmpretrain(tmp_path):
     """Environment variables of processes that cannot import mmpretrain."""
     (tmp_path / 'sitecustomize.py').write_text(HIDE_MMPRETRAIN, encoding='utf-8')
-    return dict(PYTHONPATH=str(tmp_path))
+    path = filter(None, [str(tmp_path), os.environ.get('PYTHONPATH')])
+    return dict(PYTHONPATH=os.pathsep.join(path))
 
 
 @pytest.fixture(scope='session')
