@@ -79,6 +79,7 @@ def _preprocessed(
         )
     preprocess = MODELS.build(cfg['data_preprocessor'])
     for image in images:
-        resized = mmcv.imresize(image, size[::-1])[..., ::-1]  # BGR, as mmdet's pipelines read it
-        tensor = torch.from_numpy(np.ascontiguousarray(resized)).permute(2, 0, 1)
+        resized: Any = mmcv.imresize(image, size[::-1])
+        bgr = np.ascontiguousarray(resized[..., ::-1])  # as mmdet's pipelines read it
+        tensor = torch.from_numpy(bgr).permute(2, 0, 1)
         yield preprocess(dict(inputs=[tensor], data_samples=None))['inputs']

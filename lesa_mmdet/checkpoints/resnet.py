@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from functools import partial
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -236,8 +236,8 @@ def collect_inputs(
     """
     found = {name: [] for name in names}
 
-    def keep(name: str, conv: nn.Module, args: tuple[Tensor, ...]) -> None:
-        for patches in F.unfold(*args, 3, dilation=conv.dilation, padding=conv.dilation):
+    def keep(name: str, conv: Any, args: tuple[Tensor, ...]) -> None:
+        for patches in F.unfold(args[0], 3, dilation=conv.dilation, padding=conv.dilation):
             chosen = torch.randperm(patches.shape[1])[:samples]
             found[name].append(patches[:, chosen].T.unflatten(1, (-1, 3, 3)))
 
