@@ -359,6 +359,11 @@ class TestBadInput:
             plain(depth=18).state_dict(), 'its stages have 2, 2, 2, 2 blocks, those of the backbone'
         )
 
+    @pytest.mark.parametrize('name', ['pretrained_conv', 'zero_init_context'])
+    def test_from_resnet_path_in_the_place_of_a_flag(self, name):
+        with pytest.raises(ValueError, match=f"{name} is 'x.pth', but has to be True or False"):
+            backbone(**{name: 'x.pth'})
+
     def test_from_resnet_width(self):
         self.refused(
             plain(LESA_WRN).state_dict(), r'layer3.1.conv2.weight, which is .*LESA_WRN for wide'

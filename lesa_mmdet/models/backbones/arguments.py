@@ -80,6 +80,16 @@ def check_flags(name: str, flags: Sequence[bool], num_stages: int) -> None:
         )
 
 
+def check_flag(name: str, flag: bool) -> None:
+    """Check that an argument is True or False: a path in its place would be read as true.
+
+    Raises:
+        ValueError: If not.
+    """
+    if not isinstance(flag, bool):
+        raise UserValueError(f'{name} is {flag!r}, but has to be True or False')
+
+
 def check_resnet(depth: int, depths: Sequence[int], arguments: Mapping[str, Any]) -> int:
     """Check the arguments of mmdet's ResNet, which asserts some of them without a word.
 

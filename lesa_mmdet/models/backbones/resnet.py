@@ -10,7 +10,7 @@ from ...upstream import Bottleneck, ResNet, register_backbone
 from ...utils.errors import UserValueError
 from ..layers import Operator, Site, build_operator
 from ..layers.local import reset_offsets
-from .arguments import check_flags, check_operator, check_resnet, map_size, to_size
+from .arguments import check_flag, check_flags, check_operator, check_resnet, map_size, to_size
 
 STAGES_WITH_OPERATOR = (False, False, True, True)
 FIRST_BLOCK_CONV = (True, True, True, False)
@@ -118,6 +118,8 @@ class LESA_ResNet(TakesCheckpoints, ResNet):
         ):
             # The defaults are for all stages that there can be.
             check_flags(name, flags[:num_stages] if flags == default else flags, num_stages)
+        check_flag('pretrained_conv', pretrained_conv)
+        check_flag('zero_init_context', zero_init_context)
         self.operator = operator
         self.stages_with_operator = tuple(stages_with_operator)
         self.first_block_conv = tuple(first_block_conv)
