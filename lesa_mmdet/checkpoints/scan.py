@@ -117,6 +117,7 @@ def scan_legacy(file: BinaryIO) -> None:
     """
     size = file.seek(0, 2)
     file.seek(0)
+    file = _Clamped(file, size)
     if _Scan(size).run(file) != _MAGIC:
         raise UserValueError('it begins with something else')
     for _ in range(2):  # the version of the format, the system
@@ -133,6 +134,18 @@ def scan_legacy(file: BinaryIO) -> None:
         kind, expected = scan.storages[key]
         if count != expected or file.seek(count * STORAGES[kind], 1) > size:
             raise Refused('its storages are longer than the file')
+
+
+class _Clamped:
+    """A file that allocates no more for a reading than it has bytes, whatever it is asked for."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size = file, size
+        self.readline, self.tell, self.seek = file.readline, file.tell, file.seek
+
+    def read(self, count: int) -> bytes:
+        """Read bytes, fewer at the end."""
+        return self._file.read(min(count, self._size - self._file.tell()))
 
 
 class _Scan:

@@ -282,3 +282,11 @@ def test_memory_and_time_of_a_small_file(node, tmp_path):
     result, seconds = read_with(path, 256 << 20, tmp_path / 'output.txt')
     assert result == 'refused' or 'is not a checkpoint' in result
     assert seconds < 10
+
+
+@pytest.mark.parametrize('opcode', [b'X', b'\x8b', b'T', b'B', b'\x8e', b'\x96'])
+def test_memory_of_a_length_that_is_a_lie(opcode, tmp_path):
+    path = tmp_path / 'file.pth'
+    path.write_bytes(b'\x80\x02' + opcode + b'\xff\xff\xff\x7f\0\0\0\0' + b'a' * 99)
+    result, _ = read_with(str(path), 256 << 20, tmp_path / 'output.txt')
+    assert 'is not a checkpoint' in result
