@@ -105,7 +105,7 @@ def visit(chromium, url):
         context = chromium.new_context(viewport=dict(width=width, height=height), **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(60_000)
         page.asked_for, page.errors = [], []
         page.on('request', lambda request: page.asked_for.append(request.url))
         page.on('pageerror', lambda error: page.errors.append(str(error)))

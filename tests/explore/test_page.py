@@ -46,7 +46,7 @@ def levels(page, element='look-0'):
 
 def wait_for(page, looks, name):
     """Wait until the first model's panel shows a map of it."""
-    expected, deadline = expected_levels(looks, name), time.monotonic() + 20
+    expected, deadline = expected_levels(looks, name), time.monotonic() + 60
     while time.monotonic() < deadline:
         drawn = levels(page)
         # 1 of 255: float32 may differ between processes.
