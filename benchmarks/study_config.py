@@ -1,6 +1,6 @@
 """What all runs of the study share: the demo's detector, narrower and on smaller images."""
 
-_base_ = ['../configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py']
+_base_ = ['../configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py']
 
 image_size = 128
 data = dict(num_train=400, num_val=200, image_size=image_size)
