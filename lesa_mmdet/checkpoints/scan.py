@@ -77,7 +77,7 @@ def scan_archive(file: BinaryIO) -> None:
     """Look an archive of torch.save through.
 
     Args:
-        file (BinaryIO): The file.
+        file (Any): The file, open for reading bytes.
 
     Raises:
         Refused: If it is not what torch.save writes.
@@ -105,11 +105,11 @@ def scan_archive(file: BinaryIO) -> None:
         _Scan(pickled.file_size, sizes).run(BytesIO(archive.read(pickled)))
 
 
-def scan_legacy(file: BinaryIO) -> None:
+def scan_legacy(file: Any) -> None:
     """Look a file of torch.save through as it was before it was an archive.
 
     Args:
-        file (BinaryIO): The file.
+        file (Any): The file, open for reading bytes.
 
     Raises:
         Refused: If it is not what torch.save wrote.
