@@ -77,7 +77,7 @@ def scan_archive(file: BinaryIO) -> None:
     """Look an archive of torch.save through.
 
     Args:
-        file (Any): The file, open for reading bytes.
+        file (BinaryIO): The file.
 
     Raises:
         Refused: If it is not what torch.save writes.
@@ -164,7 +164,7 @@ class _Scan:
         self._budget = 2 * size + MAX_OPCODES  # bytes and entries that calls may copy
         self._stack, self._marks, self._memo = [], [], {}
 
-    def run(self, stream: BinaryIO) -> Any:
+    def run(self, stream: Any) -> Any:
         """Look at one pickle; returns what stands for its object.
 
         Raises:
