@@ -1,5 +1,7 @@
 """What is computed again instead of kept: the same gradients in every bit, and less memory."""
 
+import gc
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
+from lesa_mmdet.attention import BACKENDS
+from lesa_mmdet.attention.support import HAS_TRITON, INTERPRETED
 from lesa_mmdet.models.layers import LESA, SelfAttention, recompute
 from lesa_mmdet.models.layers.recompute import can_repeat, checkpointed, recomputed
 
@@ -104,7 +108,53 @@ def test_less_is_kept(monkeypatch):
     assert kept[0] <= kept[1] - 2 * 4 * SIZE / CHANNELS - 3
 
 
-def test_a_tensor_that_is_recomputed_is_computed_again():
+BACKENDS_HERE = [*BACKENDS, *(['triton'] if HAS_TRITON and INTERPRETED else [])]
+
+
+@pytest.mark.parametrize('backend', BACKENDS_HERE)
+def test_no_backend_keeps_the_logits_of_positions(backend, monkeypatch):
+    rows, cols, batch, heads = 6, 5, 2, 2
+    operator = SelfAttention(16, 16, feat_size=(rows, cols), num_heads=heads, backend=backend)
+    x = torch.randn(batch, 16, rows, cols, requires_grad=True)
+    number = batch * heads * rows * cols * 4  # bytes of a number for each query
+    sizes = []
+    for _ in range(2):
+        with Kept() as made:
+            out = operator.eval()(x)
+        gc.collect()  # what Triton's interpreter leaves
+        sizes.append([size for ref, size in made.storages.values() if not ref.expired()])
+        out.sum().backward()
+        keep_all(monkeypatch)
+    of_rows, of_cols = number * rows, number * cols
+    assert of_rows not in sizes[0] and of_cols not in sizes[0]
+    if backend != 'reference':  # whose sum of both is dense
+        assert of_rows in sizes[1] and of_cols in sizes[1]
+        assert sum(sizes[0]) <= sum(sizes[1]) - of_rows - of_cols
+
+
+def test_a_backend_that_saves_copies_is_warned_of_once(monkeypatch):
+    chunked = BACKENDS['chunked']
+    monkeypatch.setitem(BACKENDS, 'chunked', lambda *inputs: chunked(*(x.clone() for x in inputs)))
+    recompute._warn_once.cache_clear()
+    operator = SelfAttention(16, 16, feat_size=(6, 5), num_heads=2, backend='chunked')
+    x = torch.randn(2, 16, 6, 5, requires_grad=True)
+    with pytest.warns(UserWarning, match='saves copies of its inputs .* more memory') as told:
+        for _ in range(2):
+            operator(x).sum().backward()
+    assert len([w for w in told if 'copies' in str(w.message)]) == 1
+
+
+def test_a_pytorch_that_does_not_tell_hooks_is_warned_of_once(operator, monkeypatch):
+    ours = gradients(operator)
+    monkeypatch.setattr(recompute, '_outer_hooks', None)
+    recompute._warn_once.cache_clear()
+    with pytest.warns(UserWarning, match='does not tell whether hooks pack') as told:
+        kept = [gradients(operator) for _ in range(2)]
+    assert len([w for w in told if 'hooks' in str(w.message)]) == 1
+    assert all(map(torch.equal, ours, kept[0]))
+
+
+def test_a_tensor_that_is_not_kept_is_computed_again():
     x = torch.randn(5, requires_grad=True)
     computed = []
 
