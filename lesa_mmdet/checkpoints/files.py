@@ -13,7 +13,7 @@ from mmengine.utils import digit_version
 from ..utils.errors import UserValueError
 from ..utils.paths import open_regular
 from ..utils.text import shown
-from .pickles import STAND_INS, Refused, restore
+from .pickles import STAND_INS, Rejected, restore
 from .scan import scan_archive, scan_legacy
 from .structure import require_checkpoint
 
@@ -77,7 +77,7 @@ def _read(file: BinaryIO, name: Any, map_location: Any) -> Any:
 
 def _explain(name: Any, error: Exception) -> str:
     """Why a file is not read, in one sentence."""
-    if isinstance(error, Refused):
+    if isinstance(error, Rejected):
         return (
             f'checkpoint {shown(name, 300)} is refused, nothing of it was executed: {error}; only '
             "tensors, numbers, text, NumPy's numbers and arrays of them, mmengine's log history, "

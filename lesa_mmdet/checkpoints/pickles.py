@@ -18,7 +18,7 @@ _NUMBERS = {'b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f
 STATISTICS = ('current', 'max', 'mean', 'min')
 
 
-class Refused(ValueError):
+class Rejected(ValueError):
     """A checkpoint asks for what is not allowed: 'it ...', what it does, for people."""
 
 
@@ -27,7 +27,7 @@ class DType:
 
     def __init__(self, code: str, *flags: bool) -> None:
         if type(code) is not str or code not in _NUMBERS:
-            raise Refused(
+            raise Rejected(
                 f'it asks for NumPy data of type {shown(code)!r}, which is no plain number'
             )
         self.dtype = np.dtype(code)
@@ -35,7 +35,7 @@ class DType:
     def __setstate__(self, state: tuple) -> None:
         _, order, *structure = state
         if order not in ('<', '>', '|') or structure != [None, None, None, -1, -1, 0]:
-            raise Refused(
+            raise Rejected(
                 f'it asks for NumPy data of type {self.dtype} that is more than a plain number'
             )
         self.dtype = self.dtype.newbyteorder(order)
@@ -51,12 +51,12 @@ class Array:
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, fortran, data = state
         if type(dtype) is not DType or type(data) is not bytes:
-            raise Refused(f'it asks for a NumPy array of {shown(dtype)} in {shown(data)}')
+            raise Rejected(f'it asks for a NumPy array of {shown(dtype)} in {shown(data)}')
         if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
-            raise Refused(f'it asks for a NumPy array of shape {shown(shape)}')
+            raise Rejected(f'it asks for a NumPy array of shape {shown(shape)}')
         dtype = dtype.restore()
         if math.prod(shape) * dtype.itemsize != len(data):
-            raise Refused(
+            raise Rejected(
                 f'it asks for a NumPy array of shape {shape} and {dtype} in {len(data)} bytes'
             )
         order = 'F' if fortran is True else 'C'
@@ -77,9 +77,9 @@ class History:
     def restore(self) -> HistoryBuffer:
         """mmengine's log history, with its own statistics and not those of the file."""
         if type(self.values) is not Array or type(self.counts) is not Array:
-            raise Refused('it asks for a log history without arrays')
+            raise Rejected('it asks for a log history without arrays')
         if type(self.max_length) is not int:
-            raise Refused(f'it asks for a log history of {shown(self.max_length)} entries')
+            raise Rejected(f'it asks for a log history of {shown(self.max_length)} entries')
         history = HistoryBuffer(max_length=self.max_length)
         history._log_history, history._count_history = self.values.array, self.counts.array
         return history
@@ -88,7 +88,7 @@ class History:
 def begin_array(kind: Any, *_: Any) -> Array:
     """Stands for the function of NumPy that an array's pickle begins with."""
     if kind is not Array:
-        raise Refused(f'it asks for a NumPy array of {shown(kind)}')
+        raise Rejected(f'it asks for a NumPy array of {shown(kind)}')
     return Array()
 
 
@@ -129,7 +129,7 @@ def restore(checkpoint: Any) -> Any:
         Any: The same without stand-ins.
 
     Raises:
-        Refused: If a stand-in is incomplete, or where only names and numbers belong.
+        Rejected: If a stand-in is incomplete, or where only names and numbers belong.
     """
     return _restore(checkpoint, {})
 
@@ -144,7 +144,7 @@ def _restore(node: Any, done: dict[int, tuple]) -> Any:
         try:
             restored = node.restore()
         except AttributeError as error:
-            raise Refused(f'it asks for {shown(node)} of which nothing follows') from error
+            raise Rejected(f'it asks for {shown(node)} of which nothing follows') from error
     elif isinstance(node, dict):
         for key, value in node.items():
             node[key] = _restore(value, done)

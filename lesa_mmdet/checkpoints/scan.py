@@ -21,7 +21,7 @@ from zipfile import ZipFile
 
 from ..utils.errors import UserValueError
 from ..utils.text import shown
-from .pickles import STAND_INS, STATISTICS, Refused
+from .pickles import STAND_INS, STATISTICS, Rejected
 
 MAX_OPCODES = 1_000_000  # a training's checkpoint of 1,600 storages has 60,000
 MAX_DEPTH = 100  # of containers in containers
@@ -80,21 +80,21 @@ def scan_archive(file: BinaryIO) -> None:
         file (BinaryIO): The file.
 
     Raises:
-        Refused: If it is not what torch.save writes.
+        Rejected: If it is not what torch.save writes.
         BadZipFile: If it is no archive.
     """
     size = file.seek(0, 2)
     with ZipFile(file) as archive:
         members = archive.infolist()
         if sum(member.file_size for member in members) > MAX_UNPACKED * size:
-            raise Refused(f'it unpacks to more than {MAX_UNPACKED} times its size')
+            raise Rejected(f'it unpacks to more than {MAX_UNPACKED} times its size')
         folder = members[0].filename.partition('/')[0] if members else ''
         # Only of such archives all readers see the same: torch's takes a and A for one name.
         names = {member.filename.lower() for member in members}
         if len(names) < len(members) or members and min(m.header_offset for m in members):
-            raise Refused('it is an archive of several contents')
+            raise Rejected('it is an archive of several contents')
         if f'{folder}/constants.pkl' in archive.NameToInfo:
-            raise Refused('it is a program of TorchScript')
+            raise Rejected('it is a program of TorchScript')
         prefix = f'{folder}/data/'
         sizes = {
             member.filename.removeprefix(prefix): member.file_size
@@ -112,7 +112,7 @@ def scan_legacy(file: Any) -> None:
         file (Any): The file, open for reading bytes.
 
     Raises:
-        Refused: If it is not what torch.save wrote.
+        Rejected: If it is not what torch.save wrote.
         ValueError: If it is no such file.
     """
     size = file.seek(0, 2)
@@ -128,12 +128,12 @@ def scan_legacy(file: Any) -> None:
     if not (isinstance(keys, Node) and keys.kind == 'list'):
         raise UserValueError('no list of storages')
     if sorted(map(str, keys.parts)) != sorted(scan.storages):
-        raise Refused('it has other storages than its tensors ask for')
+        raise Rejected('it has other storages than its tensors ask for')
     for key in keys.parts:
         (count,) = struct.unpack('<q', file.read(8))
         kind, expected = scan.storages[key]
         if count != expected or file.seek(count * STORAGES[kind], 1) > size:
-            raise Refused('its storages are longer than the file')
+            raise Rejected('its storages are longer than the file')
 
 
 class _Clamped:
@@ -168,14 +168,14 @@ class _Scan:
         """Look at one pickle; returns what stands for its object.
 
         Raises:
-            Refused: If it asks for what is not allowed.
+            Rejected: If it asks for what is not allowed.
             ValueError, LookupError: If it is broken.
         """
         for number, (opcode, argument, _) in enumerate(genops(stream)):
             if opcode.name == 'STOP':
                 break
             if number >= MAX_OPCODES:
-                raise Refused(f'it has more than {MAX_OPCODES:,} opcodes')
+                raise Rejected(f'it has more than {MAX_OPCODES:,} opcodes')
             step = _STEPS.get(opcode.name)
             if step is None:
                 raise UserValueError(f'opcode {opcode.name}')
@@ -197,7 +197,7 @@ class _Scan:
         """Make something part of another object."""
         if isinstance(part, Node):
             if part.raw and not raw:
-                raise Refused(f'it asks for {part.parts if part.kind == "name" else part.kind}')
+                raise Rejected(f'it asks for {part.parts if part.kind == "name" else part.kind}')
             part.closed = True
 
     def _grow(self, node: Node, parts: Sequence) -> None:
@@ -205,23 +205,23 @@ class _Scan:
         for part in parts:
             self._use(part, raw=node.raw)
             if part is node:
-                raise Refused('it has a container that contains itself')
+                raise Rejected('it has a container that contains itself')
             if isinstance(part, Node):
                 node.depth = max(node.depth, part.depth + 1)
                 node.entries += part.entries
         node.entries += len(parts)
         if node.depth > MAX_DEPTH:
-            raise Refused(f'it has containers in containers, more than {MAX_DEPTH} levels deep')
+            raise Rejected(f'it has containers in containers, more than {MAX_DEPTH} levels deep')
         if node.entries > MAX_ENTRIES:
-            raise Refused(f'it has a container of more than {MAX_ENTRIES:,} entries')
+            raise Rejected(f'it has a container of more than {MAX_ENTRIES:,} entries')
 
     def _open(self, *kinds: str) -> Node:
         """What is on top of the stack, if something may be added to it."""
         node = self._stack[-1]
         if not isinstance(node, Node) or node.kind not in kinds:
-            raise Refused(f'it changes {_name(node)}')
+            raise Rejected(f'it changes {_name(node)}')
         if node.closed:
-            raise Refused('it has a container that contains itself, or changes one later')
+            raise Rejected('it has a container that contains itself, or changes one later')
         return node
 
     def push(self, value: Any) -> None:
@@ -231,7 +231,7 @@ class _Scan:
     def text(self, value: str) -> None:
         """Text of Python 2."""
         if not value.isascii():
-            raise Refused('it has bytes for text')
+            raise Rejected('it has bytes for text')
         self._stack.append(value)
 
     def name(self, value: str) -> None:
@@ -239,7 +239,7 @@ class _Scan:
         name = re.sub('^__builtin__ ', 'builtins ', value).replace(' ', '.')
         if name not in _CALLS and name not in STORAGES and name not in DTYPES:
             if name not in STAND_INS:
-                raise Refused(f'it asks for {shown(name.removeprefix("builtins."))}')
+                raise Rejected(f'it asks for {shown(name.removeprefix("builtins."))}')
         self._stack.append(Node('name', name, raw=name not in DTYPES))
 
     def put(self, index: int) -> None:
@@ -279,31 +279,31 @@ class _Scan:
     def _require_keys(self, keys: Sequence) -> None:
         for key in keys:
             if not isinstance(key, (str, int, float)):  # whose hash is quick, once
-                raise Refused(f'it has {_name(key)} as the key of a dict or in a set')
+                raise Rejected(f'it has {_name(key)} as the key of a dict or in a set')
 
     def call(self, _: None) -> None:
         """Call what has a name."""
         arguments, function = self._stack.pop(), self._stack.pop()
         if _kind(arguments) != 'tuple' or _kind(function) != 'name':
-            raise Refused(f'it calls {_name(function)} with {_name(arguments)}')
+            raise Rejected(f'it calls {_name(function)} with {_name(arguments)}')
         name = function.parts
         if name in _CALLS:
             try:
                 result = _CALLS[name](self, *arguments.parts)
             except TypeError as error:
-                raise Refused(f'it calls {name} with other arguments than torch.save') from error
+                raise Rejected(f'it calls {name} with other arguments than torch.save') from error
         elif name in STAND_INS:
             result = Node(name, arguments.parts, arguments.depth, arguments.entries)
             self._spend(*arguments.parts)
         else:
-            raise Refused(f'it calls {name}')
+            raise Rejected(f'it calls {name}')
         self._stack.append(result)
 
     def new(self, _: None) -> None:
         """An object without arguments."""
         arguments, kind = self._stack.pop(), self._stack.pop()
         if _kind(kind) != 'name' or kind.parts != _HISTORY or arguments.parts:
-            raise Refused(f'it makes {_name(kind)}')
+            raise Rejected(f'it makes {_name(kind)}')
         self._stack.append(Node(_HISTORY))
 
     def build(self, _: None) -> None:
@@ -313,9 +313,9 @@ class _Scan:
         if node.kind == 'collections.OrderedDict' and (
             _kind(state) != 'dict' or state.parts != ['_metadata']
         ):
-            raise Refused('it gives a dict attributes of its own')
+            raise Rejected('it gives a dict attributes of its own')
         if node.kind == _HISTORY and _kind(state) != 'dict':
-            raise Refused(f'it makes a log history of {_name(state)}')
+            raise Rejected(f'it makes a log history of {_name(state)}')
         self._grow(node, [state])
         self._spend(*(state.parts if _kind(state) == 'tuple' else ()))
 
@@ -325,7 +325,7 @@ class _Scan:
             if isinstance(part, Node):
                 self._budget -= len(part.parts) if part.kind == 'bytes' else part.entries
         if self._budget < 0:
-            raise Refused('it makes much more than it has bytes')
+            raise Rejected('it makes much more than it has bytes')
 
     def storage(self, _: None) -> None:
         """A storage of tensors: ('storage', type, key, device, number of elements)."""
@@ -334,21 +334,21 @@ class _Scan:
         if self.sizes is None and parts[5:] == [None]:
             parts.pop()
         if len(parts) != 5 or parts[0] != 'storage' or _kind(parts[1]) != 'name':
-            raise Refused('it asks for a storage in another way than torch.save')
+            raise Rejected('it asks for a storage in another way than torch.save')
         _, kind, key, location, count = parts
         if kind.parts not in STORAGES:
-            raise Refused(f'it asks for tensors of {kind.parts}')
+            raise Rejected(f'it asks for tensors of {kind.parts}')
         if not (isinstance(key, str) and isinstance(location, str) and _is_count(count)):
-            raise Refused('it asks for a storage in another way than torch.save')
+            raise Rejected('it asks for a storage in another way than torch.save')
         if not _LOCATION.fullmatch(location):
-            raise Refused(f'it asks for tensors on the device {shown(location)}')
+            raise Rejected(f'it asks for tensors on the device {shown(location)}')
         size = count * STORAGES[kind.parts]
         if self.sizes is not None and self.sizes.get(key) != size:
             there = self.sizes.get(key, 'none')
-            raise Refused(f'it asks for a storage of {shown(size)} bytes, and has {there} of them')
+            raise Rejected(f'it asks for a storage of {shown(size)} bytes, and has {there} of them')
         found = self.storages.setdefault(key, (kind.parts, count))
         if found != (kind.parts, count):
-            raise Refused('it asks for one storage as two kinds')
+            raise Rejected('it asks for one storage as two kinds')
         self._stack.append(Node('a storage', found, raw=True))
 
     def tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *more: Any) -> Node:
@@ -365,7 +365,7 @@ class _Scan:
             and not any(hooks.parts for hooks in more[1:])
             and len(more) in (0, 2)
         ):
-            raise Refused('it asks for a tensor in another way than torch.save')
+            raise Rejected('it asks for a tensor in another way than torch.save')
         _, there = storage.parts
         count = math.prod(size.parts)
         last = offset + sum(
@@ -373,13 +373,13 @@ class _Scan:
         )
         if count > there or (count and last >= there):
             shape = f'({", ".join(map(shown, size.parts))})'
-            raise Refused(f'it has a tensor of shape {shape} in a storage of {there:,} elements')
+            raise Rejected(f'it has a tensor of shape {shape} in a storage of {there:,} elements')
         return Node('a tensor')
 
     def parameter(self, tensor: Any, needs_gradient: Any, hooks: Any) -> Node:
         """A tensor that is a parameter."""
         if _kind(tensor) != 'a tensor' or not isinstance(needs_gradient, bool) or hooks.parts:
-            raise Refused('it asks for a parameter in another way than torch.save')
+            raise Rejected('it asks for a parameter in another way than torch.save')
         return Node('a tensor')
 
     def ordered_dict(self, *pairs: Any) -> Node:
@@ -387,7 +387,7 @@ class _Scan:
         node = Node('collections.OrderedDict', [])
         pairs = pairs[0].parts if pairs else ()
         if any(_kind(pair) not in ('list', 'tuple') or len(pair.parts) != 2 for pair in pairs):
-            raise Refused('it asks for a dict of something else than pairs')
+            raise Rejected('it asks for a dict of something else than pairs')
         items = [part for pair in pairs for part in pair.parts]
         self._require_keys(items[::2])
         self._grow(node, items)
@@ -398,14 +398,14 @@ class _Scan:
     def counter(self, counts: Any) -> Node:
         """The milestones of a schedule."""
         if _kind(counts) != 'dict':
-            raise Refused(f'it counts {_name(counts)}')
+            raise Rejected(f'it counts {_name(counts)}')
         self._spend(counts)
         return Node('collections.Counter', list(counts.parts), counts.depth, counts.entries)
 
     def set(self, elements: Any) -> Node:
         """A set."""
         if _kind(elements) != 'list':
-            raise Refused(f'it makes a set of {_name(elements)}')
+            raise Rejected(f'it makes a set of {_name(elements)}')
         self._require_keys(elements.parts)
         self._spend(elements)
         return Node('a set', depth=1, entries=elements.entries)
@@ -413,26 +413,26 @@ class _Scan:
     def size(self, sizes: Any) -> Node:
         """A shape."""
         if _kind(sizes) != 'tuple' or not all(map(_is_count, sizes.parts)):
-            raise Refused(f'it has a shape of {_name(sizes)}')
+            raise Rejected(f'it has a shape of {_name(sizes)}')
         self._spend(sizes)
         return Node('torch.Size', sizes.parts, 1, sizes.entries)
 
     def device(self, *parts: Any) -> Node:
         """A device."""
         if not all(isinstance(part, int) or _LOCATION.fullmatch(str(part)) for part in parts):
-            raise Refused('it has a device of another name')
+            raise Rejected('it has a device of another name')
         return Node('torch.device')
 
     def complex(self, real: Any, imaginary: Any) -> float:
         """A complex number."""
         if not (isinstance(real, float) and isinstance(imaginary, float)):
-            raise Refused(f'it has a complex number of {_name(real)} and {_name(imaginary)}')
+            raise Rejected(f'it has a complex number of {_name(real)} and {_name(imaginary)}')
         return 0.0
 
     def getattr(self, owner: Any, name: Any) -> str:
         """One of the statistics of mmengine's log history."""
         if _kind(owner) != 'name' or owner.parts != _HISTORY or name not in STATISTICS:
-            raise Refused(f'it asks for getattr({_name(owner)}, {_name(name)!r})')
+            raise Rejected(f'it asks for getattr({_name(owner)}, {_name(name)!r})')
         return name
 
     def nothing(self) -> Node:
@@ -442,7 +442,7 @@ class _Scan:
     def encode(self, text: Any, encoding: Any) -> Node:
         """Bytes, which protocol 2 of pickle writes as text."""
         if not isinstance(text, str) or encoding != 'latin1':
-            raise Refused(f'it has bytes of {_name(text)} in {shown(encoding)}')
+            raise Rejected(f'it has bytes of {_name(text)} in {shown(encoding)}')
         node = Node('bytes', text)
         self._spend(node)
         return node

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lesa_mmdet.checkpoints.files import read_checkpoint
-from lesa_mmdet.checkpoints.pickles import Refused
+from lesa_mmdet.checkpoints.pickles import Rejected
 from lesa_mmdet.checkpoints.scan import scan_archive, scan_legacy
 
 from helpers import pickles
@@ -137,7 +137,7 @@ def test_refused_before_it_runs(index, tmp_path):
     with open(path, 'rb') as file:
         if reason is None:
             return scan_archive(file)
-        with pytest.raises(Refused, match=reason):
+        with pytest.raises(Rejected, match=reason):
             scan_archive(file)
 
 
@@ -184,14 +184,14 @@ def test_broken_pickles_are_refused(pickled, tmp_path):
 )
 def test_archives_of_other_makers(change, reason, tmp_path):
     pickles.write(tmp_path / 'file.pth', tensor(), **change)
-    with (tmp_path / 'file.pth').open('rb') as file, pytest.raises(Refused, match=reason):
+    with (tmp_path / 'file.pth').open('rb') as file, pytest.raises(Rejected, match=reason):
         scan_archive(file)
 
 
 def test_an_archive_after_something_else(tmp_path):
     path = pickles.write(tmp_path / 'file.pth', tensor())
     content = b'PK\3\4' + open(path, 'rb').read()
-    with pytest.raises(Refused, match='several contents'):
+    with pytest.raises(Rejected, match='several contents'):
         scan_archive(BytesIO(content))
 
 
@@ -217,7 +217,7 @@ def legacy(**change):
 def test_files_from_before_archives(change, reason, tmp_path):
     node, change = legacy(**change)
     path = pickles.write_legacy(tmp_path / 'file.pth', node, **change)
-    with open(path, 'rb') as file, pytest.raises((Refused, LookupError), match=reason):
+    with open(path, 'rb') as file, pytest.raises((Rejected, LookupError), match=reason):
         scan_legacy(file)
 
 

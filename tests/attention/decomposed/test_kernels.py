@@ -55,8 +55,8 @@ INSTRUCTIONS = {
 }
 
 
-# Bytes of a thread's registers that lie in memory, at most; of one entry Triton 3.8 spills 144
-# where 3.7 spills 96. Without the step that is loaded ahead none would, but nothing would hide reads.
+# Bytes of a thread's registers that lie in memory, at most; in one entry Triton 3.8 spills 144,
+# 3.7 spills 96. Without the step that is loaded ahead none would, but nothing would hide reads.
 STACK = 128
 STACK_OF = {('10.0', '64/128', 'backward_queries'): 144}
 
