@@ -37,7 +37,7 @@ socket.getaddrinfo = guard(socket.getaddrinfo, lambda host, *_: host)
 PROXY = {f'{name}_proxy': 'http://127.0.0.1:9' for name in ('http', 'https', 'all')}
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')  # no longer: processes that other tests fork would keep its pipes
 def chromium():
     """A headless Chromium."""
     names = ('chromium', 'chromium-browser', 'google-chrome')
@@ -51,7 +51,7 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture(scope='session', params=[1, 2], ids=['one model', 'two models'])
+@pytest.fixture(scope='module', params=[1, 2], ids=['one model', 'two models'])
 def served(request, tmp_path_factory):
     """What the server shows: models by title, images; and the file of whom it asked."""
     folder = tmp_path_factory.mktemp('explore')
@@ -69,7 +69,7 @@ def served(request, tmp_path_factory):
     )
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def url(served, tmp_path_factory):
     """Address of a running ``tools/explore.py``, on the port that it has found."""
     pytest.importorskip('starlette', reason='pip install starlette uvicorn')

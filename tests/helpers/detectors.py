@@ -6,6 +6,7 @@ import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import save_checkpoint
 
@@ -22,6 +23,7 @@ def save_detector(folder, operator, **backbone):
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmdet'):
         model = MODELS.build(cfg.model)
+        MMLogger._instance_dict.clear()  # of a test before, its file may be closed
         model.init_weights()
     folder.mkdir(parents=True, exist_ok=True)
     config, checkpoint = folder / 'tiny.py', folder / 'tiny.pth'

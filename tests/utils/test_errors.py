@@ -43,8 +43,11 @@ class Broken(Dataset):
 
 
 def load(error, workers):
+    elements = iter(DataLoader(Broken(error), num_workers=workers))
     with pytest.raises(type(error)) as caught:
-        list(DataLoader(Broken(error), num_workers=workers))
+        next(elements)
+    if workers:  # the error holds the loader, and that its workers and their pipes
+        elements._shutdown_workers()
     return caught.value
 
 

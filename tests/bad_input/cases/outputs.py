@@ -309,7 +309,7 @@ CASES = [
     ),
     Case(
         'convert: weights that are a list',
-        r'^error: .*has no weights',
+        r'^error: .*has no state dict, only a list',
         lambda place: [CONVERT, saved(place, [1, 2]), place / 'x.pth'],
     ),
     command(

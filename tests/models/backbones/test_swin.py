@@ -211,7 +211,12 @@ def test_without_an_operator_it_is_mmdets_swin():
     torch.manual_seed(0)
     ours = tiny(operator=None)
     theirs = MODELS.build(
-        dict(type='SwinTransformer', embed_dims=24, depths=(1, 1, 2, 2), num_heads=(1, 2, 4, 8))
+        dict(
+            type=SwinTransformer,  # mmpretrain has one of this name, too
+            embed_dims=24,
+            depths=(1, 1, 2, 2),
+            num_heads=(1, 2, 4, 8),
+        )
     )
     ours.load_state_dict(theirs.state_dict())
     ours.eval(), theirs.eval()
