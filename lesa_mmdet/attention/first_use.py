@@ -6,6 +6,7 @@ training.
 """
 
 import platform
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +14,10 @@ from operator import index
 
 import torch
 
+from .support import allows_tf32
+
 _PASSED: dict[tuple, bool] = {}
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def passes(
@@ -45,17 +49,22 @@ def passes(
 def _passes(
     operation: str, device: torch.device, dtypes: tuple, widths: tuple, rest: tuple[int, int]
 ) -> bool:
-    key = (operation, device, dtypes, widths)
-    if key not in _PASSED:
-        if _is_busy(device):
-            return True
-        # In a thread of its own, which has no autocast, no mode and no tracing of the caller's.
-        with ThreadPoolExecutor(1) as executor:
-            problem = executor.submit(_problem, *key, rest).result()
-        if problem:
-            warnings.warn(_report(problem, *key), stacklevel=2)
-        _PASSED[key] = not problem
-    return _PASSED[key]
+    trial = (operation, device, dtypes, widths)
+    key = (*trial, allows_tf32())  # other products, other kernels
+    if key not in _PASSED and _is_busy(device):  # such a thread must not wait for another, either
+        return True
+    with _ONE_AT_A_TIME:
+        if key not in _PASSED:
+            try:
+                # In a thread of its own, without autocast, modes and tracing of the caller.
+                with ThreadPoolExecutor(1) as executor:
+                    problem = executor.submit(_problem, *trial, rest).result()
+            except torch.OutOfMemoryError:
+                return True  # of a GPU that is full, what comes next tells more
+            _PASSED[key] = not problem
+            if problem:
+                _say(problem, *trial)
+        return _PASSED[key]
 
 
 def _is_busy(device: torch.device) -> bool:
@@ -71,13 +80,25 @@ def _is_busy(device: torch.device) -> bool:
 def _problem(
     operation: str, device: torch.device, dtypes: tuple, widths: tuple, rest: tuple[int, int]
 ) -> str:
-    """What is wrong with the kernels; empty if nothing is."""
+    """What is wrong with the kernels; empty if nothing is, or if there is nothing to compare with.
+
+    Raises:
+        torch.OutOfMemoryError: If the device is full.
+    """
     from . import self_test  # only now: it imports those that call this
 
+    if device.type == 'cuda':
+        torch.cuda.set_device(device)  # a new thread is at the first GPU
     try:
-        errors = self_test.errors_of_triton(operation, device, dtypes, widths, rest)
+        inputs, exact = self_test.small_map(operation, device, dtypes, widths, rest)
     except torch.OutOfMemoryError:
-        return ''  # of a GPU that is full, what comes next tells more
+        raise
+    except Exception:  # such as what deterministic algorithms refuse: no fault of the kernels
+        return ''
+    try:
+        errors = self_test.errors_of_triton(operation, inputs, exact)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # whatever it is: other backends can do without Triton
         return f'raised {type(error).__name__}: {str(error).strip()}'.splitlines()[0]
     allowed = max(self_test.allowed(dtype) for dtype in dtypes if dtype)
@@ -87,26 +108,48 @@ def _problem(
     return ''
 
 
-def _report(
-    problem: str, operation: str, device: torch.device, dtypes: tuple, widths: tuple
-) -> str:
-    """What was tried where, what went wrong, and what to do."""
+def _say(problem: str, operation: str, device: torch.device, dtypes: tuple, widths: tuple) -> None:
+    """Warn of what was tried where, what went wrong, and what to do.
+
+    Raises:
+        RuntimeError: If the GPU takes nothing more of this process, as after an access to memory
+            that is not the process's: then no other backend can go on.
+    """
     types = '/'.join(dict.fromkeys(str(x).removeprefix('torch.') for x in dtypes if x))
-    where = str(device)
+    where, works = str(device), True
     if device.type == 'cuda':
         gpu = torch.cuda.get_device_properties(device)
         where = f'{device} ({gpu.name}, compute capability {gpu.major}.{gpu.minor})'
+        works = _works(device)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         where += (
             f', rank {torch.distributed.get_rank()} of {torch.distributed.get_world_size()} '
             '(others may use it)'
         )
-    return (
+    found = (
         f"attention backend 'triton' {problem}: {operation} attention, {types}, widths {widths}, "
         f'on {where}, torch {torch.__version__}, Triton {_version("triton")}, '
-        f"Python {platform.python_version()}. 'auto' takes another backend from now on, which is "
-        'exact and slower; please report this with what `python tools/check_env.py --report` prints'
+        f'Python {platform.python_version()}.'
     )
+    report = 'please report this with what `python tools/check_env.py --report` prints'
+    if not works:
+        raise RuntimeError(
+            f"{found} This process cannot use the GPU any more: start it again with backend='"
+            f"{'chunked' if operation == 'decomposed' else 'shifted'}'; {report}"
+        )
+    warnings.warn(
+        f"{found} 'auto' takes another backend from now on, which is exact and slower; {report}",
+        stacklevel=3,
+    )
+
+
+def _works(device: torch.device) -> bool:
+    """Whether a GPU still takes work of this process."""
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _version(package: str) -> str:

@@ -141,10 +141,10 @@ def run(device: torch.device) -> Iterator[Result]:
                 yield Result(name, shown, dtype)._replace(**figures)
 
 
-def errors_of_triton(
+def small_map(
     name: str, device: torch.device, dtypes: tuple[torch.dtype, ...], widths: tuple, rest: tuple
-) -> tuple[float, float]:
-    """Errors of Triton's kernels on a small map.
+) -> tuple[list[Tensor | None], tuple[Tensor, ...]]:
+    """Random inputs of an operation on a small map.
 
     Args:
         name (str): One of ``OPERATIONS``.
@@ -155,7 +155,7 @@ def errors_of_triton(
             compiled for these, so that this map shares them.
 
     Returns:
-        tuple[float, float]: The error of the output, and the largest of a gradient.
+        tuple: The inputs, and what the definition makes of them in float64: output and gradients.
     """
     operation = OPERATIONS[name]
     size = INTERPRETED_MAP if INTERPRETED else [16 + places for places in rest]
@@ -164,8 +164,19 @@ def errors_of_triton(
         inputs[0] *= (16 / widths[0]) ** 0.5  # logits as large as those of 16 channels
         inputs[:3] = [x.mT.contiguous().mT for x in inputs[:3]]  # channel by channel, as in layers
     inputs = [x if x is None else x.to(dtype) for x, dtype in zip(inputs, dtypes, strict=True)]
-    attend = partial(operation.attend, backend='triton')
-    return _errors(_differentiate(attend, inputs), operation.definition, inputs)
+    return inputs, _exact(operation.definition, inputs)
+
+
+def errors_of_triton(
+    name: str, inputs: list[Tensor | None], exact: tuple[Tensor, ...]
+) -> tuple[float, float]:
+    """Errors of Triton's kernels on what :func:`small_map` returns.
+
+    Returns:
+        tuple[float, float]: The error of the output, and the largest of a gradient.
+    """
+    attend = partial(OPERATIONS[name].attend, backend='triton')
+    return _errors(_differentiate(attend, inputs), exact, inputs)
 
 
 def _random(device: torch.device, *shapes: tuple[int, ...] | None) -> list[Tensor | None]:
@@ -181,22 +192,26 @@ def _compare(attend: Callable, definition: Callable, inputs: list[Tensor]) -> di
     before = _start_memory(inputs[0].device)
     results = _differentiate(attend, inputs)
     mib = _peak_memory(inputs[0].device, before)
-    forward, backward = _errors(results, definition, inputs)
+    forward, backward = _errors(results, _exact(definition, inputs), inputs)
     times = [_seconds(attend, inputs) for _ in range(REPEATS)]
     return dict(forward=forward, backward=backward, seconds=min(times), mib=mib)
 
 
+def _exact(definition: Callable, inputs: list[Tensor | None]) -> tuple[Tensor, ...]:
+    """Output and gradients of the definition in float64."""
+    return _differentiate(definition, [x if x is None else x.double() for x in inputs])
+
+
 def _errors(
-    results: tuple[Tensor, ...], definition: Callable, inputs: list[Tensor | None]
+    results: tuple[Tensor, ...], exact: tuple[Tensor, ...], inputs: list[Tensor | None]
 ) -> tuple[float, float]:
-    """Errors of an output and, the largest, of its gradients, beside the definition in float64."""
+    """Errors of an output and, the largest, of its gradients; NaN if there is one."""
     given = [x for x in inputs if x is not None]
     for result, x in zip(results, (inputs[0], *given), strict=True):
         if result.dtype != x.dtype:
             raise TypeError(f'returned {result.dtype} for {x.dtype}')
-    exact = _differentiate(definition, [x if x is None else x.double() for x in inputs])
     forward, *backward = map(_error, results, exact)
-    return forward, max(backward)
+    return forward.item(), torch.stack(backward).max().item()  # max() of Python drops NaN
 
 
 def _differentiate(attend: Callable, inputs: list[Tensor | None]) -> tuple[Tensor, ...]:
@@ -208,8 +223,8 @@ def _differentiate(attend: Callable, inputs: list[Tensor | None]) -> tuple[Tenso
     return out.detach(), *torch.autograd.grad(out, given, grad_out.to(out.dtype))
 
 
-def _error(result: Tensor, exact: Tensor) -> float:
-    return ((result.double() - exact).abs().max() / exact.abs().max().clamp(min=1)).item()
+def _error(result: Tensor, exact: Tensor) -> Tensor:
+    return (result.double() - exact).abs().max() / exact.abs().max().clamp(min=1)
 
 
 def _seconds(attend: Callable, inputs: list[Tensor]) -> float:

@@ -111,17 +111,19 @@ def triton_lacks(device: torch.device) -> str | None:
         return None
     if device.type != 'cuda' or torch.version.hip:
         return f'needs tensors on an NVIDIA GPU, got {device}'
-    import triton  # only now: most machines have none
-
-    version = tuple(int(number) for number in triton.__version__.split('.')[:2])
-    if version < OLDEST_TRITON:
-        return f'needs Triton {_dotted(OLDEST_TRITON)} or newer, got {triton.__version__}'
     gpu = torch.cuda.get_device_properties(device)
     if (gpu.major, gpu.minor) < OLDEST_GPU:
         return (
             f'needs a GPU of compute capability {_dotted(OLDEST_GPU)} or newer, '
             f'got {gpu.name} of {gpu.major}.{gpu.minor}'
         )
+    try:
+        import triton  # only now: most machines have none
+    except Exception:  # broken, which its first use says
+        return None
+    version = tuple(int(number) for number in triton.__version__.split('.')[:2])
+    if version < OLDEST_TRITON:
+        return f'needs Triton {_dotted(OLDEST_TRITON)} or newer, got {triton.__version__}'
     return None
 
 

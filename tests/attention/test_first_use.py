@@ -1,12 +1,15 @@
 """Triton's first use: 'auto' takes it if it agrees with the definition, through the interpreter."""
 
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch._dynamo.testing
 
-from lesa_mmdet.attention import attend, attend_neighborhood, first_use, support
+from lesa_mmdet.attention import attend, attend_neighborhood, first_use, self_test, support
 from lesa_mmdet.attention.decomposed import attend as decomposed
 from lesa_mmdet.attention.neighborhood import attend as neighborhood
 
@@ -223,14 +226,93 @@ def test_a_full_gpu_is_no_fault_of_the_kernels(calls):
         warnings.simplefilter('error')
         with pytest.raises(torch.OutOfMemoryError):
             attend(*a_map())
+    assert not first_use._PASSED  # once there is memory, they are tried
+
+
+def test_threads_try_once(calls):
+    log = calls(decomposed, raise_no_compiler)
+    threads = 4
+    together = threading.Barrier(threads)
+
+    def work(inputs):
+        together.wait()
+        return attend(*inputs)
+
+    with pytest.warns(UserWarning) as said, ThreadPoolExecutor(threads) as executor:
+        list(executor.map(work, [a_map()] * threads))
+    assert len(said) == 1 and [name for name, _ in log].count('triton') == 1
+
+
+def test_without_a_definition_nothing_is_compared(calls, monkeypatch):
+    """As where deterministic algorithms are asked for, and a product has none."""
+
+    def refuse(*inputs):
+        raise RuntimeError('Deterministic behavior was enabled')
+
+    log = calls(decomposed)
+    operation = self_test.OPERATIONS['decomposed']._replace(definition=refuse)
+    monkeypatch.setitem(self_test.OPERATIONS, 'decomposed', operation)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        attend(*a_map())
+    assert [name for name, _ in log] == ['triton']
+
+
+def test_deterministic_algorithms_are_no_fault(calls):
+    calls(decomposed), calls(neighborhood)
+    torch.use_deterministic_algorithms(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            attend(*a_map())
+            attend_neighborhood(*a_window())
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert list(first_use._PASSED.values()) == [True, True]
+
+
+def test_other_products_are_tried_anew(calls, monkeypatch):
+    calls(decomposed)
+    for rounded in (False, True):
+        monkeypatch.setattr(first_use, 'allows_tf32', lambda rounded=rounded: rounded)
+        attend(*a_map())
+    assert len(first_use._PASSED) == 2
+
+
+GPU = torch.device('cuda', 1)
+TRIAL = ('decomposed', GPU, (torch.float16,) * 5, (16, 32))
+
+
+def test_a_gpu_that_takes_nothing_more_ends_with_a_sentence(monkeypatch):
+    """After a kernel has left its memory, no backend works in this process."""
+    gpu = SimpleNamespace(name='GPU', major=9, minor=0)
+    monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda device: gpu)
+    monkeypatch.setattr(torch.cuda, 'synchronize', lambda device: None)
+    with pytest.warns(UserWarning, match='GPU, compute capability 9.0.*takes another backend'):
+        first_use._say('raised an error', *TRIAL)
+
+    def fail(device):
+        raise RuntimeError('CUDA error: an illegal memory access was encountered')
+
+    monkeypatch.setattr(torch.cuda, 'synchronize', fail)
+    for operation, other in (('decomposed', 'chunked'), ('neighborhood', 'shifted')):
+        with pytest.raises(RuntimeError, match=f"start it again with backend='{other}'") as raised:
+            first_use._say('raised an error', operation, *TRIAL[1:])
+        assert '\n' not in str(raised.value)
+
+
+def test_the_gpu_of_the_inputs_is_the_one_of_the_thread(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: False)
+    monkeypatch.setattr(torch.cuda, 'set_device', chosen.append)
+    monkeypatch.setattr(self_test, 'small_map', lambda *trial: ([], ()))
+    monkeypatch.setattr(self_test, 'errors_of_triton', lambda *trial: (0.0, 0.0))
+    assert first_use.passes(*TRIAL, size=(5, 4)) and chosen == [GPU]
 
 
 @pytest.mark.parametrize('dtype', support.TRITON_DTYPES)
 @pytest.mark.parametrize('widths', [(1, 1), (128, 128)])
 def test_rounding_is_no_fault_at_any_width(dtype, widths):
-    from lesa_mmdet.attention import self_test
-
-    errors = self_test.errors_of_triton(
-        'decomposed', torch.device('cpu'), (dtype,) * 5, widths, (0, 0)
-    )
+    trial = self_test.small_map('decomposed', torch.device('cpu'), (dtype,) * 5, widths, (0, 0))
+    errors = self_test.errors_of_triton('decomposed', *trial)
     assert max(errors) <= 0.75 * self_test.allowed(dtype), errors

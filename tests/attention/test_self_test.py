@@ -55,6 +55,24 @@ def test_wrong_gradient_alone_is_noticed(chunked):
     assert not single.passed
 
 
+@pytest.mark.parametrize('place', range(5))
+def test_one_gradient_that_is_no_number_is_noticed(chunked, place):
+    class Spoil(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * float('nan')
+
+    def change(ours):
+        return lambda *inputs: ours(*(Spoil.apply(x) if x is inputs[place] else x for x in inputs))
+
+    single = chunked(change)['chunked', torch.float32]
+    assert single.forward <= single.allowed and not single.passed
+
+
 def test_backend_that_raises_fails_and_the_others_go_on(chunked):
     def change(ours):
         def attend(*inputs):

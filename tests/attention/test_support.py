@@ -1,5 +1,6 @@
 """What each backend can take, asked on machines that are not here."""
 
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -57,6 +58,13 @@ def test_what_a_machine_lacks(machine, monkeypatch):
     machine()
     monkeypatch.setattr(support, 'HAS_TRITON', False)
     assert triton_lacks(CUDA) == 'needs the package triton'
+
+
+def test_a_broken_triton_is_left_to_its_first_use(machine, monkeypatch):
+    """Which warns of it, where a refusal would let 'auto' go round it without a word."""
+    machine()
+    monkeypatch.setitem(sys.modules, 'triton', None)
+    assert triton_lacks(CUDA) is None
 
 
 @pytest.mark.parametrize(
