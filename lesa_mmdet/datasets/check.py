@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..utils.errors import UserFileNotFoundError
 from ..utils.paths import open_regular
-from ..utils.schema import ID, TEXT, read_json, require, whole
+from ..utils.schema import TEXT, Kind, optional, read_json, require, whole
 from ..utils.text import shown
 from .boxes import is_number, is_of_corners
 from .ids import NO_NUMBER, NOT_MATCHED, TWO_KINDS, are_of_one_kind, to_number
@@ -33,10 +33,13 @@ ROUNDING = 0.5  # pixels that a box may leave its image
 # Pillow takes larger images for an attack. OpenCV, which reads them for a training, takes 2^30.
 Image.MAX_IMAGE_PIXELS = 2**30
 _SIDE = whole(1, 2**17)  # pixels
+# Whatever a training takes for one; what evaluation does not take is said below.
+_ID = Kind('a number or text', lambda v: isinstance(v, (int, float, str)))
+_ID_OR_NONE = optional(_ID)
 _ANNOTATIONS = {
-    'images': [{'id': ID, 'file_name': TEXT, 'height': _SIDE, 'width': _SIDE}],
-    'categories': [{'id': ID, 'name': TEXT}],
-    'annotations?': [{'id': ID, 'image_id': ID, 'category_id': ID}],
+    'images': [{'id': _ID_OR_NONE, 'file_name': TEXT, 'height': _SIDE, 'width': _SIDE}],
+    'categories': [{'id': _ID, 'name': TEXT}],
+    'annotations?': [{'id': _ID_OR_NONE, 'image_id': _ID_OR_NONE, 'category_id': _ID}],
 }
 ORIENTATION = 0x0112  # EXIF: 5 to 8 are turned by 90 degrees
 
@@ -184,11 +187,11 @@ def _check_annotations(ann_file: Path, need_masks: bool, report: Report) -> list
     ):
         for value, uses in Counter(entry[key] for entry in entries).items():
             if uses > 1:
-                note(kind, f'{key} {value}')
+                note(kind, f'{key} {shown(value)}')
 
     for what, entries in (('images', images), ('categories', categories)):
         if not are_of_one_kind(entry['id'] for entry in entries):
-            note(Problem.ID_OF_NO_USE, f'{what} have numbers and texts as ids: {TWO_KINDS}')
+            note(Problem.ID_OF_NO_USE, f'{what} have ids of several kinds: {TWO_KINDS}')
     has_masks = any(entry.get('segmentation') for entry in objects)
     if not images:
         note(Problem.NO_IMAGES, f'{len(objects):,} objects, but no image')
@@ -203,14 +206,14 @@ def _check_annotations(ann_file: Path, need_masks: bool, report: Report) -> list
     sizes = {image['id']: (image['height'], image['width']) for image in images}
     labels = {category['id'] for category in categories}
     for entry in tqdm(objects, desc=f'objects of {ann_file.name}'):
-        where = f'annotation {entry["id"]} of image {entry["image_id"]}'
+        where = f'annotation {shown(entry["id"])} of image {shown(entry["image_id"])}'
         number = to_number(entry['id'])
         if number is None:
             note(Problem.ID_OF_NO_USE, f'{where}: {NO_NUMBER}')
         elif number == 0:
             note(Problem.OBJECT_ID_ZERO, f'{where}: {NOT_MATCHED}')
         if entry['category_id'] not in labels:
-            note(Problem.UNKNOWN_CATEGORY, f'{where}: category {entry["category_id"]}')
+            note(Problem.UNKNOWN_CATEGORY, f'{where}: category {shown(entry["category_id"])}')
         if entry['image_id'] not in sizes:
             note(Problem.UNKNOWN_IMAGE, where)
             continue

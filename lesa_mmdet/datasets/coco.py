@@ -95,13 +95,14 @@ class CheckedCocoDataset(CocoDataset):
                 f'{self.ann_file}: metainfo.classes is {classes!r}, but has to be a tuple of '
                 f'names: ({classes!r},) with a comma for a single class'
             )
-        self._of_corners, self._not_matched = [], []
+        self._of_corners, self._not_matched, self._ids = [], [], set()
         try:
             images = super().load_data_list()
         except FileNotFoundError:
             raise
         except Exception as error:  # whatever mmdet and pycocotools stumble over
             raise UserValueError(f'{self.ann_file}: {_explain(error)}. {CHECK_HINT}') from error
+        self._ids.clear()
         if not images:
             raise UserValueError(f'{self.ann_file} has no images. {CHECK_HINT}')
         if 2 * sum(self._of_corners) > len(self._of_corners):
@@ -122,11 +123,11 @@ class CheckedCocoDataset(CocoDataset):
         ):
             if not are_of_one_kind(ids):
                 raise UserValueError(
-                    f'{self.ann_file}: {what} have numbers and texts as ids. {TWO_KINDS}'
+                    f'{self.ann_file}: {what} have ids of several kinds. {TWO_KINDS}'
                 )
         if self._not_matched:
             print_log(
-                f'{self.ann_file}: {"; ".join(self._not_matched)}. {NOT_MATCHED}',
+                f'{self.ann_file}: {shorten(self._not_matched)}. {NOT_MATCHED}',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -151,8 +152,11 @@ class CheckedCocoDataset(CocoDataset):
                         f'annotation {shown(entry["id"])} of image {shown(image["id"])} '
                         f'has no {key}'
                     )
-            number = to_number(entry['id'])
             where = f'annotation {shown([entry["id"]])[1:-1]} of image {shown([image["id"]])[1:-1]}'
+            if entry['id'] in self._ids and self.ANN_ID_UNIQUE:  # which mmdet asserts
+                raise UserValueError(f'{where} has an id that another one has')
+            self._ids.add(entry['id'])
+            number = to_number(entry['id'])
             if self.test_mode and number is None:
                 raise UserValueError(f'{where} has an id that is no number. {NO_NUMBER}')
             if number == 0:

@@ -17,6 +17,8 @@ def to_number(annotation_id: Any) -> float | None:
     Returns:
         float, optional: None if it cannot be a number.
     """
+    if annotation_id is None:  # as NumPy has it
+        return float('nan')
     try:
         return float(annotation_id)
     except (OverflowError, TypeError, ValueError):
@@ -25,4 +27,4 @@ def to_number(annotation_id: Any) -> float | None:
 
 def are_of_one_kind(ids: Iterable[Any]) -> bool:
     """Whether ids of images or categories can be sorted: all are numbers, or all are texts."""
-    return len({isinstance(value, str) for value in ids}) < 2
+    return len({None if value is None else isinstance(value, str) for value in ids}) < 2

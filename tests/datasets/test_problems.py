@@ -11,6 +11,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from lesa_mmdet.datasets.check import check_dataset
 from lesa_mmdet.datasets.problems import Problem
@@ -110,6 +112,10 @@ DOES_NOT_START = [
     (Problem.ONLY_CROWDS, every(iscrowd=1)),
     (Problem.NO_MASKS, without('segmentation')),
     (Problem.OBJECT_ID_TWICE, lambda c: c['annotations'].append(copy.copy(c['annotations'][0]))),
+    (
+        Problem.OBJECT_ID_TWICE,
+        lambda c: c['annotations'][0].update(id=float(len(c['annotations']))),
+    ),
     (Problem.CATEGORY_TWICE, lambda content: content['categories'][1].update(name='circle')),
     (Problem.CATEGORY_TWICE, lambda content: content['categories'][1].update(id=1)),
     (Problem.AREA_MISSING, without('area')),
@@ -204,7 +210,18 @@ def rename(key, to_id):
 
 
 @pytest.mark.parametrize('key', ['images', 'categories'])
-@pytest.mark.parametrize('to_id', [lambda i: f'number {i}', str, lambda i: i, lambda i: i + 0.5])
+@pytest.mark.parametrize(
+    'to_id',
+    [
+        lambda i: f'number {i}',
+        str,
+        lambda i: i,
+        lambda i: i + 0.5,
+        lambda i: [False, True][i] if i < 2 else i,
+        lambda i: -i,
+        lambda i: 10**400 + i,
+    ],
+)
 def test_ids_of_images_and_categories_may_be_texts_and_numbers(key, to_id, train):
     place, run = train
     error, watch = run(rename(key, to_id), split='val')
@@ -217,8 +234,11 @@ def test_ids_of_images_and_categories_may_be_texts_and_numbers(key, to_id, train
     'change',
     [
         rename('images', lambda index: index or 'first'),
+        rename('images', lambda index: index or None),
         rename('categories', lambda index: index or 'first'),
         first(id='first'),
+        first(id=''),
+        first(id=10**400),
     ],
 )
 def test_ids_that_evaluation_cannot_use_train_but_are_not_evaluated(change, train):
@@ -235,8 +255,13 @@ def test_ids_that_evaluation_cannot_use_train_but_are_not_evaluated(change, trai
             rename('images', lambda index: index or 'first')(content),
             content['images'].append(dict(content['images'][0], id=1, file_name='b.jpg')),
         ],
+        lambda content: [
+            rename('images', lambda index: index or None)(content),
+            content['images'].append(dict(content['images'][0], id=1, file_name='b.jpg')),
+        ],
         rename('categories', lambda index: index or 'first'),
         first(id='first'),
+        first(id=10**400),
     ],
 )
 def test_and_evaluation_does_not_start(change, train):
@@ -247,7 +272,7 @@ def test_and_evaluation_does_not_start(change, train):
     assert Problem.ID_OF_NO_USE in check_dataset(place / 'data').problems
 
 
-@pytest.mark.parametrize('zero', [0, 0.0, '0'])
+@pytest.mark.parametrize('zero', [0, 0.0, '0', False])
 def test_id_0_trains_and_evaluation_says_that_it_is_never_found(zero, train, told):
     place, run = train
     error, _ = run(first(id=zero))
@@ -257,6 +282,29 @@ def test_id_0_trains_and_evaluation_says_that_it_is_never_found(zero, train, tol
     assert error is None
     (said,) = (line for line in told if 'takes id 0 for nothing found' in line)
     assert f'instances_val.json: annotation {zero!r} of image 1 has the id 0' in said
+
+
+@pytest.mark.parametrize('odd', [True, None, -3, 0.5, 10**20, float('nan')])
+def test_any_other_number_is_an_id(odd, train):
+    place, run = train
+    error, _ = run(first(id=odd), split='val')
+    assert error is None
+    assert not check_dataset(place / 'data').problems
+
+
+@pytest.mark.parametrize('first', [1, 0, -9, None, True])
+def test_pycocotools_does_not_match_id_0_alone(first):
+    """One object, found twice: the second detection is wrong."""
+    truth = COCO()
+    shape = dict(image_id=1, category_id=1, bbox=[0, 0, 9, 9], area=81)
+    images, categories = [dict(id=1, height=9, width=9)], [dict(id=1, name='one')]
+    objects = [dict(shape, id=first, iscrowd=0)]
+    truth.dataset = dict(images=images, categories=categories, annotations=objects)
+    truth.createIndex()
+    evaluation = COCOeval(truth, truth.loadRes([dict(shape, score=s) for s in (0.9, 0.8)]), 'bbox')
+    evaluation.evaluate()
+    matches = evaluation.evalImgs[0]['dtMatches'][0]
+    assert list(map(bool, matches)) == [first != 0, False]
 
 
 def test_ids_and_files_twice(train):

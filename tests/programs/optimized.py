@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import json
 import runpy
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,6 +35,21 @@ def refusal(function, *args, **kwargs) -> None:
         print('REFUSED', error)
 
 
+def data_set_with_an_id_twice() -> None:
+    one = dict(id=1, image_id=1, category_id=1, bbox=[1, 1, 9, 9], area=81, iscrowd=0)
+    content = dict(
+        images=[dict(id=1, file_name='a.jpg', height=32, width=32)],
+        categories=[dict(id=1, name='one')],
+        annotations=[one, dict(one, bbox=[9, 9, 9, 9])],
+    )
+    with tempfile.NamedTemporaryFile('w', suffix='.json', encoding='utf-8') as file:
+        json.dump(content, file)
+        file.flush()
+        lesa_mmdet.CheckedCocoDataset(
+            ann_file=file.name, metainfo=dict(classes=('one',)), pipeline=[]
+        )
+
+
 class Head(nn.Module):
     num_classes = 80
 
@@ -49,6 +66,7 @@ def main() -> None:
     refusal(hook.before_val_epoch, runner)
     loss = dict(loss=torch.tensor(float('nan')))
     refusal(lesa_mmdet.FiniteLossHook().after_train_iter, runner, 0, outputs=loss)
+    refusal(data_set_with_an_id_twice)
     print('DEBUG', __debug__)
 
 
