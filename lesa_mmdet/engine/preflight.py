@@ -4,16 +4,19 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.fileio import join_path, list_from_file
 from mmengine.logging import print_log
 
+from ..datasets.coco import CheckedCocoDataset
+from ..datasets.ids import NOT_MATCHED, to_number
 from ..upstream import DATASETS
 from ..utils.errors import UserFileNotFoundError, UserValueError
 from ..utils.paths import check_exists, is_url
+from ..utils.schema import DICT, LIST, read_json
 from ..utils.text import shorten
 
 COCO_HINT = (
@@ -45,7 +48,7 @@ IMAGE_FOLDER_HINTS = {
 IMAGE = 4 << 20  # bytes of one of 1024 x 1024 pixels, and a mask
 LOADERS = {'train': ('train_dataloader', 'val_dataloader'), 'test': ('test_dataloader',)}
 # Parts of a model with which its heads do not number the classes of the data set.
-OTHER_LABELS = ('tracker', 'reid', 'language_model')
+OTHER_LABELS = ('tracker', 'reid', 'language_model', 'text_model', 'text_encoder')
 # How the names of heads end that do.
 HEADS = ('bbox_head', 'mask_head', 'query_head', 'point_head')
 EVALUATORS = {'train': ('val_evaluator',), 'test': ('test_evaluator',)}
@@ -70,6 +73,7 @@ def check_config(cfg: Mapping[str, Any], tool: str) -> None:
     check_files(cfg, tool)
     check_classes(cfg, tool)
     _check_evaluators(cfg, tool)
+    _tell_ids(cfg, tool)
     check_shared_memory(cfg, tool)
 
 
@@ -146,7 +150,7 @@ def check_classes(cfg: Mapping[str, Any], tool: str) -> None:
         ValueError: If their numbers differ, or the classes are no tuple.
     """
     model = cfg.get('model') or {}
-    heads = {} if any(key in model for key in OTHER_LABELS) else dict(_heads(model, 'model'))
+    heads = {} if _has_part(model, OTHER_LABELS) else dict(_heads(model, 'model'))
     for loader in LOADERS[tool]:
         for dataset in _dicts_with(cfg.get(loader), 'ann_file'):
             metainfo = _metainfo(dataset)
@@ -174,13 +178,21 @@ def check_classes(cfg: Mapping[str, Any], tool: str) -> None:
 
 def _metainfo(dataset: Mapping[str, Any]) -> dict[str, Any]:
     """What a data set says about itself, and its config in addition, as mmengine reads it."""
-    kind = dataset.get('type') or ''
-    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
-    metainfo = {**getattr(kind, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
+    metainfo = {**getattr(_class_of(dataset), 'METAINFO', {}), **(dataset.get('metainfo') or {})}
     return {
         key: list_from_file(value) if isinstance(value, str) and os.path.isfile(value) else value
         for key, value in metainfo.items()
     }
+
+
+def _has_part(node: Any, names: Collection[str]) -> bool:
+    """Whether a config has a part of one of these names, wherever."""
+    children = node if isinstance(node, (list, tuple)) else ()
+    if isinstance(node, Mapping):
+        if any(name in node for name in names):
+            return True
+        children = node.values()
+    return any(_has_part(child, names) for child in children)
 
 
 def _heads(node: Any, path: str) -> Iterator[tuple[str, int]]:
@@ -188,7 +200,7 @@ def _heads(node: Any, path: str) -> Iterator[tuple[str, int]]:
     if isinstance(node, (list, tuple)):
         node = {str(index): child for index, child in enumerate(node)}
     if isinstance(node, Mapping):
-        if isinstance(node.get('num_classes'), int):
+        if isinstance(node.get('num_classes'), int) and not node.get('class_agnostic'):
             yield f'{path}.num_classes', node['num_classes']
         for key, child in node.items():
             if key not in ('rpn_head', 'semantic_head', 'train_cfg', 'test_cfg', 'init_cfg'):
@@ -209,6 +221,44 @@ def _check_evaluators(cfg: Mapping[str, Any], tool: str) -> None:
                 f'{evaluator}.ann_file is {", ".join(named)}, but {loader} has the images of '
                 f'{", ".join(files)}: name the same file in both'
             )
+
+
+def _tell_ids(cfg: Mapping[str, Any], tool: str) -> None:
+    """Say that pycocotools will never match an object, unless a data set says so."""
+    said = {
+        Path(_ann_file(dataset)).resolve()
+        for dataset in _dicts_with(cfg.get(LOADERS[tool][-1]), 'ann_file')
+        if issubclass(_class_of(dataset), CheckedCocoDataset)
+    }
+    for evaluator in EVALUATORS[tool]:
+        for metric in _dicts_with(cfg.get(evaluator), 'ann_file'):
+            path = Path(metric['ann_file']).resolve()
+            if path in said or path.suffix != '.json' or not path.is_file():
+                continue
+            said.add(path)
+            try:
+                content = read_json(path)
+            except UserValueError:
+                continue  # of which the metric says what is wrong
+            objects = content.get('annotations') if DICT.matches(content) else None
+            zeros = [
+                entry
+                for entry in (objects if LIST.matches(objects) else ())
+                if DICT.matches(entry) and to_number(entry.get('id')) == 0
+            ]
+            if zeros:
+                print_log(
+                    f'{path}: an annotation has the id 0. {NOT_MATCHED}',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+
+
+def _class_of(dataset: Mapping[str, Any]) -> type:
+    """The class of a data set; `object` if nobody knows it."""
+    kind = dataset.get('type')
+    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+    return kind if isinstance(kind, type) else object
 
 
 def _ann_file(dataset: Mapping[str, Any]) -> str:

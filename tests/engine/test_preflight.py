@@ -1,4 +1,5 @@
 import copy
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -105,6 +106,30 @@ def test_types_may_be_classes_or_paths(cfg):
         cfg.model.roi_head.bbox_head.num_classes = 80
 
 
+@pytest.mark.parametrize(
+    'content, is_said',
+    [
+        (dict(annotations=[dict(id=0), dict(id=1)]), True),
+        (dict(annotations=[dict(id=-1), dict(id='0')]), True),
+        (dict(annotations=[dict(id=-1), dict(id='one')]), False),
+        (dict(annotations=[dict(id=1), dict(segments_info=[])]), False),
+        (dict(annotations=None), False),
+        ([], False),
+    ],
+)
+def test_id_0_is_said_of_any_data_set(content, is_said, cfg, told):
+    path = Path(cfg.test_evaluator.ann_file)
+    path.write_text(json.dumps(content), encoding='utf-8')
+    for tool in ('train', 'test'):
+        preflight.check_config(cfg, tool)
+    said = 'an annotation has the id 0'
+    assert not any(said in line for line in told)  # CheckedCocoDataset says so itself
+    cfg.test_dataloader.dataset.type = cfg.val_dataloader.dataset.type = 'CocoDataset'
+    for tool in ('train', 'test'):
+        preflight.check_config(cfg, tool)
+    assert sum(said in line for line in told) == 2 * is_said
+
+
 def classes(number, **model):
     """A config of a data set with so many classes."""
     metainfo = dict(classes=tuple(f'class {index}' for index in range(number)))
@@ -131,6 +156,8 @@ def test_heads_that_number_the_classes_have_as_many(model):
         (dict(tracker=dict(), detector=dict(bbox_head=dict(num_classes=1))), False),
         (dict(reid=dict(head=dict(num_classes=380))), False),
         (dict(language_model=dict(), bbox_head=dict(num_classes=256)), False),
+        (dict(backbone=dict(text_model={}), bbox_head=dict(x=dict(num_classes=80))), False),
+        (dict(roi_head=dict(mask_head=dict(class_agnostic=True, num_classes=1))), False),
         (dict(quality_estimator=dict(num_classes=5)), True),
     ],
 )
