@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -25,7 +25,8 @@ def read_scalars(work_dir: Path) -> list[dict]:
 
     Returns:
         list[dict]: One dict a logging step. Training: ``loss``, ``lr``, ``epoch``, ``iter``, ...;
-        evaluation: ``coco/bbox_mAP``, ..., and ``step``, the epoch.
+        evaluation: ``coco/bbox_mAP``, ..., and ``step``, the epoch; in a training by iterations,
+        which has no ``epoch``, the iteration.
 
     Raises:
         FileNotFoundError: If no run has logged anything there.
@@ -35,11 +36,23 @@ def read_scalars(work_dir: Path) -> list[dict]:
         raise UserFileNotFoundError(f'no */vis_data/scalars.json in {work_dir}: nothing was logged')
     scalars = []
     for log in logs:
-        run = list(_read_lines(log))
-        # A run takes up, or starts over, what the one before did from this epoch on.
-        first = min((_epoch(entry) for entry in run), default=float('inf'))
-        scalars = [entry for entry in scalars if _epoch(entry) < first] + run
+        run = _read_run(log)
+        # A run takes up, or starts over, what the one before did from this time on.
+        first = min((_time(entry) for entry in run), default=float('inf'))
+        scalars = [entry for entry in scalars if _time(entry) < first] + run
     return scalars
+
+
+def _read_run(log: Path) -> list[dict]:
+    """The entries of a file, those of evaluations with the time that they are of."""
+    entries = list(_read_lines(log))
+    trained = [entry['iter'] for entry in entries if 'iter' in entry and 'epoch' not in entry]
+    if trained:  # by iterations, to mmengine all of them are of epoch 0
+        reached = trained[0]
+        for entry in entries:
+            reached = entry.get('iter', reached)
+            entry['step'] = max(entry['step'], reached)
+    return entries
 
 
 def _read_lines(log: Path) -> Iterator[dict]:
@@ -52,12 +65,20 @@ def _read_lines(log: Path) -> Iterator[dict]:
             print_log(message, logger='current', level=logging.WARNING)
 
 
-def _epoch(entry: dict) -> int:
+def _time(entry: dict) -> int:
+    """The epoch of an entry, or its iteration in a training by iterations."""
     return entry.get('epoch', entry['step'])
 
 
+def _unit(scalars: Iterable[dict]) -> str:
+    """What :func:`_time` counts."""
+    of_training = [entry for entry in scalars if 'iter' in entry]
+    is_by_epoch = not of_training or any('epoch' in entry for entry in of_training)
+    return 'epoch' if is_by_epoch else 'iteration'
+
+
 def plot_curves(work_dir: Path, path: Path) -> None:
-    """Draw losses against iterations and COCO AP against epochs.
+    """Draw losses against iterations and COCO AP against epochs, if there are any.
 
     Args:
         work_dir (Path): Work directory of mmengine.
@@ -75,7 +96,7 @@ def plot_curves(work_dir: Path, path: Path) -> None:
     for kind in ('bbox', 'segm'):
         values = [val[epoch].get(f'coco/{kind}_mAP') for epoch in val]
         right.plot(list(val), values, 'o-', label=f'{kind} AP')
-    right.set(xlabel='epoch', ylabel='COCO AP, validation images', ylim=(0, None))
+    right.set(xlabel=_unit(scalars), ylabel='COCO AP, validation images', ylim=(0, None))
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
@@ -119,6 +140,7 @@ def compare_curves(
         late = [v for curve in curves.values() for epoch, v in curve.items() if epoch >= last / 2]
         zoom = (last / 2, last, min(late), max(late))
 
+    unit = _unit(entry for scalars in logs.values() for entry in scalars)
     figure = Figure(figsize=(11, 4.4), layout='constrained')
     left, right = figure.subplots(1, 2)
     colors = dict(zip(logs, cycle(f'C{i}' for i in range(10))))
@@ -127,7 +149,7 @@ def compare_curves(
         for (name, key), curve in curves.items():
             style = dict(color=colors[name], linestyle=styles[key], linewidth=1.3)
             axes.plot(list(curve), list(curve.values()), label=f'{name}, {key}', **style)
-        axes.set(xlabel='epoch')
+        axes.set(xlabel=unit)
         axes.grid(alpha=0.3)
     first, last, low, high = zoom
     left.add_patch(Rectangle((first, low), last - first, high - low, fill=False, color='gray'))
@@ -137,11 +159,11 @@ def compare_curves(
 
 
 def _read_curve(name: str, scalars: list[dict], key: str) -> dict[int, float]:
-    """Values by epoch; of what was logged more often the mean."""
+    """Values by epoch or iteration; of what was logged more often the mean."""
     values = defaultdict(list)
     for entry in scalars:
         if key in entry:
-            values[_epoch(entry)].append(entry[key])
+            values[_time(entry)].append(entry[key])
     if not values:
         logged = sorted({key for entry in scalars for key in entry})
         raise UserValueError(f'{name} has not logged {key!r}, but {logged}')
