@@ -1,12 +1,14 @@
 """What is done, on disk: results of images and videos, from which an interrupted run goes on."""
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from mmengine.fileio import dump
+from mmengine.logging import print_log
 
 from ..utils.errors import UserValueError
 from ..utils.images import IMAGE_SUFFIXES
@@ -82,8 +84,13 @@ class Records:
             raise UserValueError(
                 f'{self.folder} is in use by another run: wait for its end, or name another folder'
             ) from error
-        except OSError:  # a disk without locks
-            pass
+        except OSError as error:
+            print_log(
+                f'{self.folder} cannot be locked, its disk has no locks ({error.strerror}): '
+                'nothing keeps another run out of it',
+                logger='current',
+                level=logging.WARNING,
+            )
 
     def _read(self, settings: dict) -> None:
         """Read what is done."""

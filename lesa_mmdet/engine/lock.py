@@ -1,5 +1,6 @@
 """One training at a time in a work directory."""
 
+import errno
 import json
 import logging
 import os
@@ -47,7 +48,7 @@ def lock(folder: Path) -> None:
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if not isinstance(error, (BlockingIOError, PermissionError)):  # those say that it is held
+        if error.errno not in (errno.EAGAIN, errno.EACCES):  # those say that it is held
             file.close()
             print_log(
                 f'{folder} cannot be locked, its disk has no locks ({error.strerror}): nothing '

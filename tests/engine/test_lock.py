@@ -56,7 +56,9 @@ def test_own_lock_may_be_taken_again_and_is_given_back(tmp_path):
     subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)
 
 
-@pytest.mark.parametrize('number', [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
+@pytest.mark.parametrize(
+    'number', [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO, errno.EPERM, errno.EBADF]
+)
 def test_a_disk_without_locks_is_used_with_a_warning(number, tmp_path, monkeypatch, told):
     def refuse(*_):
         raise OSError(number, os.strerror(number))
