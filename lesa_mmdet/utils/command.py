@@ -84,7 +84,7 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
 def _spare_loopback() -> None:
     """Keep requests to this machine from a proxy, which cannot answer for it."""
     spared = os.environ.get('no_proxy') or os.environ.get('NO_PROXY') or ''
-    if getproxies():
+    if getproxies() and spared != '*':  # which is every host, if it stands alone
         hosts = dict.fromkeys([*filter(None, spared.split(',')), *_LOOPBACK])
         os.environ['no_proxy'] = os.environ['NO_PROXY'] = ','.join(hosts)
 

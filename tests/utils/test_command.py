@@ -36,6 +36,9 @@ def test_this_machine_is_not_asked_through_a_proxy(name, spared, monkeypatch):
     assert all(proxy_bypass(host) for host in ('localhost', '127.0.0.1:7860', '::1'))
     assert bool(proxy_bypass('intern.net')) == bool(spared)
     assert not proxy_bypass('github.com')
+    monkeypatch.setattr(os, 'environ', {name: 'http://127.0.0.1:9', 'NO_PROXY': '*'})
+    command(lambda: None)()
+    assert proxy_bypass('localhost') and proxy_bypass('github.com')
     monkeypatch.setattr(os, 'environ', {})
     command(lambda: None)()
     assert not os.environ
