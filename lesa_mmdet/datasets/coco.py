@@ -274,17 +274,20 @@ class CheckedCocoDataset(CocoDataset):
         if is_other_than_file(path):
             return f'it is {kind_of(path)}'
         try:
-            image = mmcv.imfrombytes(fileio.get(path, backend_args=self._backend_of_images()))
+            image = mmcv.imfrombytes(self._read_bytes(path))
         except OSError as error:
             return shown(error.strerror or error)
         except cv2.error:  # an empty file
             image = None
         return 'it is no image, or its data is damaged' if image is None else None
 
-    def _backend_of_images(self) -> dict | None:
-        """What the pipeline reads images through, which may be another backend than annotations."""
+    def _read_bytes(self, path: str) -> bytes:
+        """What the pipeline reads of an image, of another backend than annotations maybe."""
         steps = (step for step in self.pipeline.transforms if isinstance(step, LoadImageFromFile))
-        return getattr(next(steps, self), 'backend_args', None)
+        step = next(steps, self)
+        if old := getattr(step, 'file_client_args', None):
+            return fileio.FileClient.infer_client(old, path).get(path)
+        return fileio.get(path, backend_args=step.backend_args)
 
     def _log_skipped(self, idx: int, path: str, reason: str) -> None:
         if self._skipped[idx]:

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.fileio import LocalBackend
+from mmengine.fileio import FileClient, LocalBackend
 from mmengine.fileio.backends import backends
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
@@ -107,7 +107,9 @@ def test_boxes_alone_are_no_problem(data, log):
     assert list(check_dataset(root).problems) == [Problem.NO_MASKS]
 
 
-def test_images_behind_a_backend_are_read_through_it(data, monkeypatch):
+@pytest.mark.filterwarnings('ignore:.*file_client_args:DeprecationWarning')
+@pytest.mark.parametrize('argument', ['backend_args', 'file_client_args'])
+def test_images_behind_a_backend_are_read_through_it(argument, data, monkeypatch):
     """Also when an error is to be explained: annotations may lie on the disk."""
 
     class Mapped(LocalBackend):
@@ -115,10 +117,11 @@ def test_images_behind_a_backend_are_read_through_it(data, monkeypatch):
             return super().get(str(filepath).replace('bucket/', ''))
 
     monkeypatch.setitem(backends, 'mapped', Mapped)
+    monkeypatch.setitem(FileClient._backends, 'mapped', Mapped)
     root, edit = data
     broken = {'size': [64, 64], 'counts': [1, 10_000]}
     pipeline = copy.deepcopy(PIPELINE)
-    pipeline[0].backend_args = dict(backend='mapped')
+    pipeline[0][argument] = dict(backend='mapped')
     behind = dict(data_prefix=dict(img='bucket/train/'), pipeline=pipeline)
     assert build(root, **behind)[0]['data_samples'].img_path.endswith('shapes_000000.jpg')
     edit(lambda content: content['annotations'][0].update(segmentation=broken))
