@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lesa_mmdet.apis.load import load_model
 from lesa_mmdet.datasets.shapes import generate
+from lesa_mmdet.engine.resume import list_saved
 from lesa_mmdet.utils.command import add_model_options, add_repeatable, command
 from lesa_mmdet.utils.errors import UserFileNotFoundError
 from lesa_mmdet.utils.images import find_images
@@ -65,9 +66,9 @@ def find_detector(root: Path) -> tuple[Path, Path]:
         UserFileNotFoundError: If there is neither.
     """
     demo = root / 'work_dirs' / 'demo'
-    trained = sorted(demo.glob('epoch_*.pth'), key=lambda path: int(path.stem.partition('_')[2]))
-    if trained:
-        return max(demo.glob('*.py')), trained[-1]
+    trained, configs = list_saved(demo), sorted(demo.glob('*.py'))
+    if trained and configs:
+        return configs[-1], Path(trained[0])
     for checkpoint in sorted((root / 'weights').glob('*.pth')):
         for config in (root / 'configs').glob(f'*/{checkpoint.stem}.py'):
             return config, checkpoint

@@ -386,6 +386,14 @@ def test_without_arguments_the_demo_or_else_the_weights(tmp_path):
         (demo / name).touch()
     os.utime(demo / 'epoch_10.pth', (0, 0))
     assert find(tmp_path) == (demo / 'config.py', demo / 'epoch_10.pth')
+    (demo / 'epoch_of_mine.pth').touch()
+    other = tmp_path / 'elsewhere' / 'lesa-3.ckpt'  # as filename_tmpl and out_dir have it
+    other.parent.mkdir()
+    other.touch()
+    (demo / 'last_checkpoint').write_text(str(other), encoding='utf-8')
+    assert find(tmp_path) == (demo / 'config.py', other)
+    (demo / 'config.py').unlink()
+    assert find(tmp_path)[1] == tmp_path / 'weights/ours.pth'
 
 
 def test_models_of_one_name_are_both_shown(tmp_path, monkeypatch):
