@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from ..datasets.coco import CheckedCocoDataset
 from ..datasets.ids import NOT_MATCHED, to_number
 from ..upstream import DATASETS
+from ..utils.configs import name_of
 from ..utils.errors import UserFileNotFoundError, UserValueError
 from ..utils.paths import check_exists, is_url
 from ..utils.schema import DICT, LIST, read_json
@@ -47,6 +48,8 @@ IMAGE_FOLDER_HINTS = {
 }
 IMAGE = 4 << 20  # bytes of one of 1024 x 1024 pixels, and a mask
 LOADERS = {'train': ('train_dataloader', 'val_dataloader'), 'test': ('test_dataloader',)}
+# Heads that number something else: objects or none, stuff.
+NOT_OF_CLASSES = ('rpn_head', 'semantic_head')
 # Parts of a model with which its heads do not number the classes of the data set.
 OTHER_LABELS = ('tracker', 'reid', 'language_model', 'text_model', 'text_encoder')
 # How the names of heads end that do.
@@ -117,7 +120,7 @@ def check_files(cfg: Mapping[str, Any], tool: str) -> None:
     """
     for loader in LOADERS[tool]:
         for dataset in _dicts_with(cfg.get(loader), 'type'):
-            if _name(dataset['type']) in IMAGE_FOLDER_HINTS and not _is_remote(dataset):
+            if name_of(dataset['type']) in IMAGE_FOLDER_HINTS and not _is_remote(dataset):
                 _check_image_folder(dataset, loader, cfg['model'].get('head') or {})
         for dataset in _dicts_with(cfg.get(loader), 'ann_file'):
             ann_file, hint = _ann_file(dataset), _hint(dataset)
@@ -203,7 +206,7 @@ def _heads(node: Any, path: str) -> Iterator[tuple[str, int]]:
         if isinstance(node.get('num_classes'), int) and not node.get('class_agnostic'):
             yield f'{path}.num_classes', node['num_classes']
         for key, child in node.items():
-            if key not in ('rpn_head', 'semantic_head', 'train_cfg', 'test_cfg', 'init_cfg'):
+            if key not in (*NOT_OF_CLASSES, 'train_cfg', 'test_cfg', 'init_cfg'):
                 yield from _heads(child, f'{path}.{key}')
 
 
@@ -213,8 +216,12 @@ def _check_evaluators(cfg: Mapping[str, Any], tool: str) -> None:
     One of several metrics is enough: of panoptic data, instances have a file of their own.
     """
     for evaluator, loader in zip(EVALUATORS[tool], LOADERS[tool][-1:], strict=True):
-        files = [_ann_file(dataset) for dataset in _dicts_with(cfg.get(loader), 'ann_file')]
-        named = [metric['ann_file'] for metric in _dicts_with(cfg.get(evaluator), 'ann_file')]
+        datasets = list(_dicts_with(cfg.get(loader), 'ann_file'))
+        metrics = list(_dicts_with(cfg.get(evaluator), 'ann_file'))
+        files = [_ann_file(dataset) for dataset in datasets]
+        named = [metric['ann_file'] for metric in metrics]
+        if any(map(is_url, [*files, *named])) or any(map(_has_backend, [*datasets, *metrics])):
+            continue  # one of them may be a copy of the other
         known = {Path(file).resolve() for file in files}
         if files and named and not known & {Path(file).resolve() for file in named}:
             raise UserValueError(
@@ -278,7 +285,7 @@ def _check_image_folder(dataset: Mapping, loader: str, head: Mapping) -> None:
     root, split = dataset.get('data_root', ''), dataset.get('split', '')
     prefix = dataset.get('data_prefix') or split
     folder = join_path(root, prefix['img_path'] if isinstance(prefix, Mapping) else prefix)
-    what, hint = f'image folder of {loader}', IMAGE_FOLDER_HINTS[_name(dataset['type'])]
+    what, hint = f'image folder of {loader}', IMAGE_FOLDER_HINTS[name_of(dataset['type'])]
     check_exists(folder, what, hint, is_folder=True)
     listed = dataset.get('ann_file') or Path(root, 'meta', f'{split}.txt').is_file()
     if listed or is_url(folder):
@@ -287,7 +294,7 @@ def _check_image_folder(dataset: Mapping, loader: str, head: Mapping) -> None:
     if not any(os.listdir(path) for path in folders):
         raise UserFileNotFoundError(f'{what}: {folder} has no folders of images; {hint}')
     expected = {'model.head.num_classes': head.get('num_classes', len(folders))}
-    if _name(dataset['type']) == 'ImageNet' and 'classes' not in (dataset.get('metainfo') or {}):
+    if name_of(dataset['type']) == 'ImageNet' and 'classes' not in (dataset.get('metainfo') or {}):
         expected['ImageNet'] = 1000
     for name, number in expected.items():
         if number != len(folders):
@@ -308,11 +315,6 @@ def _is_remote(dataset: Mapping[str, Any]) -> bool:
     """Whether a step of a data set's pipeline, or it itself, reads through such a backend."""
     keys = ('backend_args', 'file_client_args')
     return any(_has_backend(part) for key in keys for part in _dicts_with(dataset, key))
-
-
-def _name(kind: Any) -> str:
-    """The name of a class as a config has it: text, with a path before it or not, or the class."""
-    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
 
 
 def _dicts_with(node: Any, key: str) -> Iterator[Mapping[str, Any]]:

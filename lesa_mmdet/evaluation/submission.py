@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ..datasets.masks import find_rle_problem
 from ..upstream import METRICS, CocoMetric
+from ..utils.configs import name_of
 from ..utils.errors import UserFileNotFoundError, UserValueError
 from ..utils.schema import ANY, FINITE, ID, NUMBER, find_problem, read_json, require, whole
 from ..utils.text import shown
@@ -116,8 +117,8 @@ def configure(cfg: Config, switch: Config, algorithm: str, work_dir: Path) -> Co
     dataset = cfg.test_dataloader.dataset
     if 'pipeline' not in dataset:
         raise UserValueError(
-            f'test_dataloader.dataset is a {dataset.type}, which has no images of its own; for '
-            "test-dev it has to be the data set itself, as type='CheckedCocoDataset'"
+            f'test_dataloader.dataset is a {name_of(dataset.type)}, which has no images of its '
+            "own; for test-dev it has to be the data set itself, as type='CheckedCocoDataset'"
         )
     root = Path(dataset.get('data_root') or '.').absolute()
     ann_file, img = str(root / switch.ann_file), str(root / switch.img)
@@ -128,7 +129,9 @@ def configure(cfg: Config, switch: Config, algorithm: str, work_dir: Path) -> Co
                 f'python tools/download_coco.py {root} --parts test-info test'
             )
     dataset.update(ann_file=ann_file, data_prefix=ConfigDict(img=img))
-    dataset.pipeline = [step for step in dataset.pipeline if step['type'] != 'LoadAnnotations']
+    dataset.pipeline = [
+        step for step in dataset.pipeline if name_of(step['type']) != 'LoadAnnotations'
+    ]
     cfg.test_evaluator = ConfigDict(
         **switch.test_evaluator,
         ann_file=ann_file,

@@ -73,6 +73,11 @@ def config_path(name: str) -> str:
     return str(path)
 
 
+def name_of(kind: Any) -> str:
+    """The name of a class as a config has it: text, with a path before it or not, or the class."""
+    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
+
+
 def load_config(path: str, cfg_options: Mapping[str, Any] | None = None) -> Config:
     """Read a config and change it, see :func:`read_config` and :func:`change_config`."""
     cfg = read_config(path)

@@ -106,6 +106,24 @@ def test_types_may_be_classes_or_paths(cfg):
         cfg.model.roi_head.bbox_head.num_classes = 80
 
 
+@pytest.mark.parametrize('remote', ['data set', 'metric', 'address'])
+def test_files_behind_a_backend_are_not_compared(remote, cfg):
+    """One may be a copy of the other."""
+    copy = Path(cfg.test_evaluator.ann_file).with_name('copy.json')
+    copy.touch()
+    cfg.test_evaluator.ann_file = str(copy)
+    with pytest.raises(UserValueError, match='name the same file in both'):
+        preflight.check_config(cfg, 'test')
+    backend = dict(backend='petrel', path_mapping={'data/': 's3://data/'})
+    if remote == 'data set':
+        cfg.test_dataloader.dataset.backend_args = backend
+    elif remote == 'metric':
+        cfg.test_evaluator.backend_args = backend
+    else:
+        cfg.test_evaluator.ann_file = 's3://bucket/val.json'
+    preflight.check_config(cfg, 'test')
+
+
 @pytest.mark.parametrize(
     'content, is_said',
     [

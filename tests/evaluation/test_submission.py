@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from lesa_mmdet.evaluation.submission import configure, pack
-from lesa_mmdet.upstream import DATASETS
+from lesa_mmdet.upstream import DATASETS, LoadAnnotations
 
 from helpers.paths import ROOT
 
@@ -207,6 +207,19 @@ def test_switch_fits_every_config(path, ann_file, tmp_path):
     assert built.data_prefix == {'img': str(tmp_path / 'test2017')}
     assert built.get_data_info(0)['seg_map_path'] is None
     assert 'LoadAnnotations' not in str(dataset.pipeline)
+
+
+@pytest.mark.parametrize('kind', [LoadAnnotations, 'mmdet.LoadAnnotations'])
+def test_a_step_may_be_named_by_its_class(kind, ann_file, tmp_path):
+    (tmp_path / 'test2017').mkdir()
+    cfg = Config.fromfile(CONFIGS[0])
+    dataset = cfg.test_dataloader.dataset
+    dataset.data_root = str(tmp_path)
+    for step in dataset.pipeline:
+        if step.type == 'LoadAnnotations':
+            step.type = kind
+    switched = configure(cfg, Config.fromfile(SWITCH), 'lesa', tmp_path / 'work')
+    assert len(switched.test_dataloader.dataset.pipeline) == len(dataset.pipeline) - 1
 
 
 def test_missing_test_dev_says_how_to_get_it(tmp_path):
