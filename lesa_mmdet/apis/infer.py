@@ -162,7 +162,7 @@ class Runner:
         """
         video = cv2.VideoCapture(source)
         name = self._records.name(source)
-        announced = max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
+        announced = int(max(0, video.get(cv2.CAP_PROP_FRAME_COUNT)))
         progress.total += announced
         frames, writer = [], None
         try:

@@ -15,8 +15,8 @@ import mmcv
 import numpy as np
 from mmengine.logging import print_log
 
-from .errors import UserFileNotFoundError, UserValueError
-from .paths import is_url
+from .errors import UserFileNotFoundError, UserTypeError, UserValueError
+from .paths import is_url, require_regular
 from .text import shown
 
 IMAGE_SUFFIXES = frozenset(('.bmp', '.jpeg', '.jpg', '.png', '.webp'))
@@ -30,8 +30,8 @@ def find_images(
     Args:
         sources (str | Path | Iterable[str | Path]): Files, folders, patterns such as
             ``'photos/**/*.jpg'``, and URLs, or one of them. A folder stands for the images in it,
-            in all formats that the installed OpenCV reads, without those of its subfolders. What
-            else it has is counted and said.
+            in all formats that the installed OpenCV reads, without hidden ones, as mmdet has it,
+            and those of its subfolders. What else it has is counted and said.
         suffixes (Collection[str]): Lower-case suffixes of files that are taken from a folder
             whatever is in them.
 
@@ -40,11 +40,17 @@ def find_images(
 
     Raises:
         FileNotFoundError: If a source does not exist, or a folder or pattern has no image.
+        TypeError: If a source is something else, such as an array.
     """
-    if isinstance(sources, (str, os.PathLike)):
-        sources = [sources]
+    is_one = isinstance(sources, (str, os.PathLike)) or not isinstance(sources, Iterable)
     images: list[str] = []
-    for source in map(os.path.expanduser, map(str, sources)):
+    for source in [sources] if is_one else sources:
+        if not isinstance(source, (str, os.PathLike)):
+            raise UserTypeError(
+                f'images are named by their paths or addresses, got a {type(source).__name__}: '
+                'write it to a file, or run it with mmdet.apis.inference_detector'
+            )
+        source = os.path.expanduser(str(source))
         path = Path(source)
         if is_url(source) or path.is_file():
             images.append(source)
@@ -57,7 +63,7 @@ def find_images(
             if others:
                 print_log(
                     f'folder {source}: {len(others)} of {len(others) + len(found)} are left out, '
-                    f'of which OpenCV reads none: {shown(", ".join(others))}',
+                    f'which OpenCV does not read or which are hidden: {shown(", ".join(others))}',
                     logger='current',
                     level=logging.WARNING,
                 )
@@ -76,8 +82,10 @@ def _sort_out(folder: Path, suffixes: Collection[str]) -> tuple[list[str], list[
     """The paths of the images in a folder, and the names of what else there is."""
     found, others = [], []
     for path in sorted(folder.iterdir()):
-        is_taken = path.is_file() and (
-            path.suffix.lower() in suffixes or cv2.haveImageReader(str(path))
+        is_taken = (
+            path.is_file()  # a pipe would be waited for
+            and not path.name.startswith('.')
+            and (path.suffix.lower() in suffixes or cv2.haveImageReader(str(path)))
         )
         (found if is_taken else others).append(path)
     return list(map(str, found)), [path.name for path in others]
@@ -91,14 +99,19 @@ def read_image(path: str | Path) -> np.ndarray:
         ValueError: If it holds no image, or the URL cannot be fetched.
     """
     path = os.path.expanduser(path)
-    if not is_url(path) and not Path(path).is_file():
-        raise UserFileNotFoundError(f'image {path} does not exist')
+    if not is_url(path):
+        if not os.path.exists(path):
+            raise UserFileNotFoundError(f'image {path} does not exist')
+        require_regular(path, 'image')
     try:
         return mmcv.imread(path, channel_order='rgb')
     except cv2.error as error:
         raise UserValueError(f'image {path} cannot be read: it is no image, or broken') from error
     except OSError as error:
         raise UserValueError(f'image {path} cannot be read: {error}') from error
+    except KeyError as error:
+        known = 'mmengine has no file backend for such an address'
+        raise UserValueError(f'image {path} cannot be read: {known}') from error
 
 
 def write_image(image: np.ndarray, path: str | Path) -> None:
@@ -128,7 +141,8 @@ class VideoWriter:
 
     Args:
         path (str | Path): The file.
-        fps (float): Frames a second; 25 if it is no rate. It is rounded to what MPEG-4 can say.
+        fps (float): Frames a second, which are rounded to what MPEG-4 can say. What is no rate of
+            a camera, as OpenCV has it of videos that say none, is taken for 25, with a warning.
         size (tuple[int, int]): Width and height of the frames in pixels.
 
     Raises:
@@ -137,9 +151,15 @@ class VideoWriter:
 
     def __init__(self, path: str | Path, fps: float, size: tuple[int, int]) -> None:
         self._path, self._count = Path(path), 0
-        fps = fps if 0 < fps < 1000 else 25
+        if not 0 < fps < 1000:
+            print_log(
+                f'video {path} gets 25 frames a second: its source says {fps:g}',
+                logger='current',
+                level=logging.WARNING,
+            )
+            fps = 25
         # Its clock has 16 bits, and OpenCV counts parts of a second in powers of ten.
-        fps = round(fps, 2 if fps < 655 else 0)
+        fps = max(0.01, round(fps, 2 if fps < 655 else 0))
         codec = cv2.VideoWriter.fourcc(*'mp4v')
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._writer = cv2.VideoWriter(str(path), codec, fps, size)

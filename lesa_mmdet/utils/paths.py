@@ -12,8 +12,11 @@ TRAIN_HINT = 'train one with tools/train.py'
 
 
 def is_url(source: str | Path) -> bool:
-    """Whether a source is fetched from a network rather than read from a disk."""
-    return '://' in str(source)
+    """Whether a source is fetched from a network rather than read from a disk.
+
+    ``file://`` is not: neither mmengine nor OpenCV read it.
+    """
+    return '://' in str(source) and not str(source).startswith('file://')
 
 
 def check_exists(

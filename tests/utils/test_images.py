@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lesa_mmdet.utils.errors import UserValueError
+from lesa_mmdet.utils.errors import UserTypeError, UserValueError
 from lesa_mmdet.utils.images import VideoWriter, find_images, read_image, write_image
 
 from helpers.detectors import save_coordinates
@@ -61,11 +61,14 @@ def test_a_folder_is_taken_in_all_formats_and_what_is_left_out_is_said(folder, t
     image.save(folder / 'z5.jfif', format='JPEG')
     image.save(folder / 'z6', format='PNG')
     os.mkfifo(folder / 'pipe.png')
+    image.save(folder / '.hidden.png')
+    (folder / '._a.png').write_bytes(b'what a Mac leaves beside a.png')
     found = find_images(folder)
     assert [Path(path).name for path in found] == ['a.png', 'b.PNG', *names, 'z5.jfif', 'z6']
     assert all(read_image(path).shape == (10, 20, 3) for path in found)
     (line,) = told
-    assert '3 of 12 are left out' in line and 'below, notes.txt, pipe.png' in line
+    assert '5 of 14 are left out' in line
+    assert '._a.png, .hidden.png, below, notes.txt, pipe.png' in line
     told.clear()
     find_images([folder / 'a.png', f'{folder}/*.png'])
     assert not told
@@ -85,16 +88,17 @@ def test_what_opencv_does_not_write_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     'fps, written',
     [(239.9532, 239.95), (30000 / 1001, 29.97), (1000 / 3, 333.33), (960, 960), (0, 25)]
-    + [(float('nan'), 25), (float('inf'), 25), (1e6, 25), (-1, 25)],
+    + [(0.001, 0.01), (0.5, 0.5), (float('nan'), 25), (float('inf'), 25), (1e6, 25), (-1, 25)],
 )
-def test_a_video_of_any_rate_is_whole(fps, written, tmp_path):
+def test_a_video_of_any_rate_is_whole(fps, written, tmp_path, told):
     writer = VideoWriter(tmp_path / 'new' / 'a.mp4', fps, (64, 48))
     for _ in range(5):
         writer.write(np.zeros((48, 64, 3), np.uint8))
     writer.close()
     video = cv2.VideoCapture(str(tmp_path / 'new' / 'a.mp4'))
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 5
-    assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(written, abs=0.01)
+    assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(written, abs=0.005)
+    assert any('gets 25 frames a second' in line for line in told) == (written == 25)
 
 
 def test_a_video_that_is_not_written_is_an_error(tmp_path):
@@ -122,6 +126,24 @@ def test_sources_without_images(tmp_path):
         find_images([tmp_path / 'none.jpg'])
     with pytest.raises(FileNotFoundError, match=r'no file matches .*\*.jpg'):
         find_images([tmp_path / '*.jpg'])
+
+
+@pytest.mark.parametrize(
+    'source', [np.zeros((4, 4, 3)), [np.zeros((4, 4, 3))], b'a.jpg', None, 7, [None]]
+)
+def test_what_is_no_path_is_refused(source):
+    with pytest.raises(UserTypeError, match='named by their paths or addresses, got a'):
+        find_images(source)
+
+
+def test_addresses_that_nobody_reads(folder):
+    with pytest.raises(FileNotFoundError, match='file://.*a.png is neither an image nor a folder'):
+        find_images(f'file://{folder}/a.png')
+    for scheme in ('ftp', 'gopher'):
+        with pytest.raises(UserValueError, match='no file backend for such an address'):
+            read_image(f'{scheme}://host/a.png')
+    with pytest.raises(UserValueError, match='below is a folder, but has to be a file'):
+        read_image(folder / 'below')
 
 
 def test_an_image_at_a_url_is_that_of_the_file(folder, url):
