@@ -1,7 +1,8 @@
 """Time and peak memory of exact attention, of the LESA operator and of whole backbones.
 
 Each is measured in the forms that a user can choose from: this package's backends, the dense
-definition, PyTorch's scaled_dot_product_attention on one-hot positions, and flex_attention (GPU).
+definition, PyTorch's scaled_dot_product_attention on one-hot positions, and flex_attention (which
+has no backward pass on a CPU).
 Ratios are to 'auto', all from one run:
 
     python benchmarks/attention.py --plot attention.png
@@ -76,6 +77,8 @@ def default_cases(device: str) -> Iterator[Case]:
     for size, channels in ((32, 256), (64, 256), (80, 1024), (128, 256)):
         for form in ('auto', 'reference', 'one-hot sdpa'):
             yield Case('attention', size, channels, form)
+        if size == 64:
+            yield Case('attention', size, channels, 'flex', backward=False)
     yield Case('attention', 256, 256, 'auto', backward=False)
     for training in (False, True):
         for size, channels in ((64, 256), (80, 512)):
@@ -95,7 +98,7 @@ def asked_cases(args: argparse.Namespace) -> Iterator[Case]:
                 FORMS, args.dtype or ['float32'], args.size or [64], args.channels or [256]
             )
             for form in FORMS[part]
-            if form != 'flex' or args.device == 'cuda'
+            if form != 'flex' or args.device == 'cuda' or args.forward_only
         )
     else:
         cases = default_cases(args.device)

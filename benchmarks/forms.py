@@ -88,7 +88,7 @@ def _build_attention(case: Case) -> tuple[Callable, list[Tensor]]:
     qkv = torch.randn(case.batch, HEADS, 2 * d + dv, case.size**2, **options) * d**-0.25
     row, col = torch.randn(2, case.batch, HEADS, case.size**2, case.size, **options)
     q, k, v = qkv.transpose(-1, -2).split((d, d, dv), dim=-1)
-    inputs = [x.detach().requires_grad_() for x in (q, k, v, row, col)]
+    inputs = [x.detach().requires_grad_(case.backward) for x in (q, k, v, row, col)]
     if case.form == 'one-hot sdpa':
         return lambda: attend_onehot(*inputs), inputs
     if case.form == 'flex':
