@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 from mmengine.config import Config
@@ -16,7 +17,8 @@ from mmengine.runner import FlexibleRunner, Runner
 
 from . import plain_yaml  # noqa: F401  (how mmengine reads YAML from now on)
 from .errors import UserFileNotFoundError, UserValueError
-from .schema import ANY, Each, require
+from .paths import require_regular
+from .schema import ANY, TEXT, Each, require
 from .text import shown
 
 _PACKAGE = Path(__file__).parents[1]
@@ -103,21 +105,24 @@ def read_config(path: str) -> Config:
     if not is_config(path):
         raise UserValueError(f'{path} is no config: its name has to end with .py')
     path = os.path.expanduser(path)
-    if not Path(path).is_file():
-        raise UserFileNotFoundError(f'config {path} does not exist; docs/model_table.md lists all')
+    if not Path(path).exists():
+        raise UserFileNotFoundError(
+            f'config {shown(path, 300)} does not exist; docs/model_table.md lists all'
+        )
+    require_regular(path, 'config')
     try:
         _require_bases(Path(path).absolute(), (), set())
         return Config.fromfile(path)
     except FileNotFoundError as error:
         raise UserFileNotFoundError(
             f'{path}: a config in its _base_, or in that of one of them, does not exist: '
-            f'{error.filename or error}'
+            f'{shown(error.filename or error, 300)}'
         ) from error
     except ImportError as error:
         if find_spec('mmpretrain') or 'mmpretrain' not in _messages(error):
             raise
         raise UserValueError(f'{path}: {PRETRAIN_HINT}') from error
-    except RecursionError as error:
+    except (RecursionError, MemoryError) as error:  # Python's parser knows both
         raise UserValueError(f'{path} is no config: it is nested too deep') from error
     except Exception as error:
         if _is_of_the_program(error):
@@ -133,9 +138,10 @@ def _require_bases(path: Path, above: tuple[Path, ...], done: set[Path]) -> None
     """
     if path in above:
         raise UserValueError(f'its _base_ leads back to {path}')
-    if path in done or not path.is_file():
+    if path in done or not path.exists():
         return
     done.add(path)
+    require_regular(path, 'its _base_')
     variables = re.findall(r'\{\{\s*(file\w*)\s*\}\}', path.read_text(encoding='utf-8'))
     unknown = next((name for name in variables if name not in _VARIABLES), None)
     if unknown:
@@ -143,8 +149,10 @@ def _require_bases(path: Path, above: tuple[Path, ...], done: set[Path]) -> None
             f'{path} has the variable {unknown}, which is none of {", ".join(_VARIABLES)}'
         )
     bases = _bases_of(path)
-    for base in [bases] if isinstance(bases, str) else bases:
-        if isinstance(base, str) and '::' not in base:  # those of other packages
+    bases = [bases] if isinstance(bases, str) else bases
+    require(bases, [TEXT], 'its _base_')
+    for base in bases:
+        if '::' not in base:  # those of other packages
             found = Path(os.path.normpath(path.parent / base))
             _require_bases(found, (*above, path), done)
 
@@ -170,10 +178,9 @@ def _is_of_the_program(error: Exception) -> bool:
     """Whether a config, which is a program, raises it itself: its traceback says where."""
     if isinstance(error, (SyntaxError, NameError, UnicodeDecodeError)):
         return False
-    traceback: Any = error.__traceback__
-    while traceback.tb_next:
-        traceback = traceback.tb_next
-    return '.' not in traceback.tb_frame.f_globals.get('__name__', '')  # not of a package
+    # What mmengine runs has no name. What that calls may be of a package, which says it itself.
+    names = [frame.f_globals.get('__name__', '') for frame, _ in walk_tb(error.__traceback__)]
+    return '' in names and '.' not in names[-1]
 
 
 def change_config(cfg: Config, options: Mapping[str, Any]) -> None:

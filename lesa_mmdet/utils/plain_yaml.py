@@ -4,16 +4,28 @@ from typing import IO, Any
 
 import yaml
 from mmengine.fileio import YamlHandler, register_handler
-from yaml import SafeLoader
+from yaml import MappingNode, SafeLoader
 
 from .errors import UserValueError
 from .text import shown
 
 MAX_ENTRIES = 1_000_000  # of a file
+MAX_MERGED = 100_000  # entries that come from other mappings
+MAX_BITS = 256  # of a number
 
 
 class _PlainYaml(SafeLoader):
     """YAML that is data: a tag names what is to be called with it."""
+
+    merged = 0
+
+    def flatten_mapping(self, node: MappingNode) -> None:
+        """Put in what ``<<`` names, within bounds: each mapping may have all of the one before."""
+        before = len(node.value)
+        super().flatten_mapping(node)
+        self.merged += len(node.value) - before
+        if self.merged > MAX_MERGED:
+            raise UserValueError(f'YAML that merges more than {MAX_MERGED:,} entries')
 
 
 _PlainYaml.add_constructor(  # which mmengine writes
@@ -37,7 +49,9 @@ class PlainYamlHandler(YamlHandler):
         """
         try:
             data = yaml.load(file, **{'Loader': _PlainYaml, **kwargs})
-        except yaml.YAMLError as error:
+        except (UserValueError, UnicodeDecodeError, RecursionError, MemoryError):
+            raise
+        except Exception as error:  # dates and numbers raise what Python's own do
             raise UserValueError(f'no YAML of plain data: {shown(error, 300)}') from error
         if _count(data, {}) > MAX_ENTRIES:
             raise UserValueError(f'YAML of more than {MAX_ENTRIES:,} entries')
@@ -46,6 +60,8 @@ class PlainYamlHandler(YamlHandler):
 
 def _count(node: Any, done: dict[int, float]) -> float:
     """Number of entries below a node, those of what is shared counted where it is used."""
+    if isinstance(node, int) and node.bit_length() > MAX_BITS:  # which Python does not write
+        raise UserValueError(f'YAML with {shown([node])[1:-1]}')
     if not isinstance(node, (dict, list, tuple)):
         return 1
     if id(node) not in done:

@@ -1,5 +1,7 @@
 """What is no config ends in a sentence, and YAML runs nothing."""
 
+import os
+
 import pytest
 from mmengine.config import Config
 
@@ -7,6 +9,9 @@ from lesa_mmdet.utils.configs import read_config
 
 BOMB = 'a0: &a0 x\n' + ''.join(
     f'a{i}: &a{i} [*a{i - 1}, *a{i - 1}, *a{i - 1}, *a{i - 1}]\n' for i in range(1, 40)
+)
+MERGED = 'a0: &a0 {{k: 1}}\n' + ''.join(
+    f'a{i}: &a{i} {{{{<<: *a{i - 1}, k{i}: 1}}}}\n' for i in range(1, 600)
 )
 
 
@@ -51,8 +56,29 @@ BOMB = 'a0: &a0 x\n' + ''.join(
         ('a.yml', 'a: !!python/module:antigravity', 'determine a constructor'),
         ('a.yml', 'a: !mine 1', 'determine a constructor'),
         ('a.py', "_base_ = 'evil.yaml'", 'determine a constructor'),
+        ('a.py', '\ufeffa = 1', 'invalid non-printable character U.FEFF'),
+        ('a.py', 'a = ' + '-' * 200_000 + '1', 'it is nested too deep'),
+        ('a.py', 'a = b' + '.c' * 200_000, 'it is nested too deep'),
+        ('a.py', '_base_ = None', 'its _base_ is None, but has to be a list'),
+        ('a.py', "_base_ = './pipe.py'", 'its _base_ .*pipe.py is a named pipe, but has to be'),
+        ('a.py', "_base_ = './folder.py'", 'its _base_ .*folder.py is a folder, but'),
+        ('a.json', '{{"_base_": "pipe.json"}}', 'its _base_ .*pipe.json is a named pipe, but'),
+        ('a.json', '{{"_base_": [[1]]}}', r'its _base_: \[0\] is \[1\], but has to be text'),
+        ('a.json', '{{"_base_": {{"a": 1}}}}', "its _base_ is {'a': 1}, but has to be a list"),
+        ('a.json', b'\xef\xbb\xbf{"a": 1}', 'Unexpected UTF-8 BOM'),
+        ('a.json', '{{"a": 1}}'.encode('utf-16'), "can't decode byte"),
+        ('a.json', '{{"a": ' + '9' * 5000 + '}}', 'Exceeds the limit'),
+        ('a.yaml', 'a: 0x' + 'f' * 9000, 'YAML with a number of 36,000 bits'),
+        ('a.yaml', 'a: ' + '1:' * 3000 + '1', 'YAML with a number of [0-9,]+ bits'),
+        ('a.yaml', 'a: 2001-13-45', 'no YAML of plain data: month must be in 1..12'),
+        ('a.yaml', 'a: !!timestamp x', 'no YAML of plain data: '),
+        ('a.yaml', 'a: !!float x', 'no YAML of plain data: could not convert'),
+        ('a.yaml', '[1]: 2', 'found unhashable key'),
+        ('a.yaml', 'a: \0', 'unacceptable character #x0000'),
+        ('a.yaml', 'a: 1\n---\nb: 1', 'but found another document'),
+        ('a.yaml', MERGED, 'YAML that merges more than 100,000 entries'),
     ],
-    ids=range(34),
+    ids=range(55),
 )
 def test_no_config(name, content, sentence, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -63,6 +89,9 @@ def test_no_config(name, content, sentence, tmp_path, monkeypatch):
     }
     for other, text in others.items():
         (tmp_path / other).write_text(text, encoding='utf-8')
+    (tmp_path / 'folder.py').mkdir()
+    for pipe in ('pipe.py', 'pipe.json'):
+        os.mkfifo(tmp_path / pipe)
     if isinstance(content, str):
         content = (
             content.format(folder=tmp_path.name).encode() if '{' in content else content.encode()
@@ -98,3 +127,11 @@ def test_what_a_program_raises_keeps_its_traceback(tmp_path):
     (tmp_path / 'a.py').write_text('a = 1 / 0', encoding='utf-8')
     with pytest.raises(ZeroDivisionError):
         read_config(str(tmp_path / 'a.py'))
+
+
+@pytest.mark.parametrize('name, kind', [('folder.py', 'a folder'), ('pipe.py', 'a named pipe')])
+def test_no_file(name, kind, tmp_path):
+    (tmp_path / 'folder.py').mkdir()
+    os.mkfifo(tmp_path / 'pipe.py')
+    with pytest.raises(ValueError, match=f'{name} is {kind}, but has to be a file'):
+        read_config(str(tmp_path / name))
