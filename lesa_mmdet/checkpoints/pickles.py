@@ -15,6 +15,7 @@ from mmengine.logging import HistoryBuffer
 from ..utils.text import shown
 
 _NUMBERS = {'b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8', 'c8', 'c16'}
+_MAX_DIMENSIONS = 32  # of NumPy's arrays
 STATISTICS = ('current', 'max', 'mean', 'min')
 
 
@@ -52,7 +53,11 @@ class Array:
         _, shape, dtype, fortran, data = state
         if type(dtype) is not DType or type(data) is not bytes:
             raise Rejected(f'it asks for a NumPy array of {shown(dtype)} in {shown(data)}')
-        if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
+        if (
+            type(shape) is not tuple
+            or len(shape) > _MAX_DIMENSIONS
+            or not all(type(n) is int and 0 <= n < 1 << 48 for n in shape)
+        ):
             raise Rejected(f'it asks for a NumPy array of shape {shown(shape)}')
         dtype = dtype.restore()
         if math.prod(shape) * dtype.itemsize != len(data):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pickletools import genops
 from typing import Any, BinaryIO
-from zipfile import ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 from ..utils.errors import UserValueError
 from ..utils.text import shown
@@ -27,6 +27,11 @@ MAX_OPCODES = 1_000_000  # a training's checkpoint of 1,600 storages has 60,000
 MAX_DEPTH = 100  # of containers in containers
 MAX_ENTRIES = 4_000_000  # of a container, those of shared containers counted where they are used
 MAX_UNPACKED = 2  # times the size of the file
+MAX_KEY = 1000  # characters of a key: long ones that are alike take long to compare
+MAX_SHARED = 100  # tensors that lie in all of one storage, or more in parts of it
+MAX_ARGUMENTS = 10  # of a call
+MAX_COPIED = 16 << 20  # bytes, and twice the size of the file
+_ENTRY = 100  # bytes that an entry takes in a dict or a set
 
 # Bytes of an element by the storage's name in a file.
 STORAGES = {
@@ -48,6 +53,10 @@ DTYPES = {
     )
 }
 _LOCATION = re.compile(r'(?!meta)[a-z]{2,12}(:\d{1,3})?')
+# Ends of archives: the list of members, and for large ones where it is and how long.
+_END = struct.Struct('<4s4H2LH')
+_LOCATOR = struct.Struct('<4sLQL')
+_RECORD = struct.Struct('<4sQ2H2L4Q')
 _MAGIC = 0x1950A86A20F9469CFC6C  # what a file of torch.save began with before it was a zip archive
 
 
@@ -88,10 +97,18 @@ def scan_archive(file: BinaryIO) -> None:
         members = archive.infolist()
         if sum(member.file_size for member in members) > MAX_UNPACKED * size:
             raise Rejected(f'it unpacks to more than {MAX_UNPACKED} times its size')
+        if any(member.compress_type not in (ZIP_STORED, ZIP_DEFLATED) for member in members):
+            raise Rejected('it is packed in another way than torch.save has')
         folder = members[0].filename.partition('/')[0] if members else ''
-        # Only of such archives all readers see the same: torch's takes a and A for one name.
+        # Only of such archives all readers see the same: torch's takes a and A for one name, knows
+        # no names but the first of each member, and follows the offset of the list of members.
         names = {member.filename.lower() for member in members}
-        if len(names) < len(members) or members and min(m.header_offset for m in members):
+        if (
+            len(names) < len(members)
+            or any(member.filename != member.orig_filename for member in members)
+            or (members and min(m.header_offset for m in members))
+            or not _has_one_list(file, archive.start_dir)
+        ):
             raise Rejected('it is an archive of several contents')
         if f'{folder}/constants.pkl' in archive.NameToInfo:
             raise Rejected('it is a program of TorchScript')
@@ -103,6 +120,33 @@ def scan_archive(file: BinaryIO) -> None:
         }
         pickled = archive.getinfo(f'{folder}/data.pkl')
         _Scan(pickled.file_size, sizes).run(BytesIO(archive.read(pickled)))
+
+
+def _has_one_list(file: BinaryIO, start: int) -> bool:
+    """Whether all that an archive's end says of its list of members leads to the same one.
+
+    Args:
+        file (BinaryIO): The archive.
+        start (int): Where the list begins.
+    """
+    end = file.seek(-_END.size, 2)
+    signature, *_, size, offset, comment = _END.unpack(file.read(_END.size))
+    if signature != b'PK\5\6' or comment:
+        return False
+    file.seek(max(0, end - _LOCATOR.size))
+    signature, _, record, _ = _LOCATOR.unpack(file.read(_LOCATOR.size))
+    if signature == b'PK\6\7':
+        end -= _LOCATOR.size + _RECORD.size
+        if record != end or end < 0:
+            return False
+        file.seek(end)
+        found = _RECORD.unpack(file.read(_RECORD.size))
+        # What does not fit into the short numbers is in the long ones alone.
+        for short, long in zip((size, offset), found[-2:], strict=True):
+            if short not in (long, 0xFFFFFFFF):
+                return False
+        size, offset = found[-2:]
+    return offset == start and offset + size == end
 
 
 def scan_legacy(file: Any) -> None:
@@ -161,7 +205,8 @@ class _Scan:
 
     def __init__(self, size: int, sizes: dict[str, int] | None = None) -> None:
         self.sizes, self.storages = sizes, {}
-        self._budget = 2 * size + MAX_OPCODES  # bytes and entries that calls may copy
+        self._budget = 2 * size + MAX_COPIED  # bytes that calls may copy
+        self._used = {}  # elements of storages, those of several tensors counted for each
         self._stack, self._marks, self._memo = [], [], {}
 
     def run(self, stream: Any) -> Any:
@@ -280,6 +325,10 @@ class _Scan:
         for key in keys:
             if not isinstance(key, (str, int, float)):  # whose hash is quick, once
                 raise Rejected(f'it has {_name(key)} as the key of a dict or in a set')
+            # Python compares a key with all of the same hash, which many long numbers may have.
+            is_long = len(key) > MAX_KEY if isinstance(key, str) else _bits(key) > 64
+            if is_long:
+                raise Rejected(f'it has keys as long as {shown(key)}')
 
     def call(self, _: None) -> None:
         """Call what has a name."""
@@ -287,6 +336,8 @@ class _Scan:
         if _kind(arguments) != 'tuple' or _kind(function) != 'name':
             raise Rejected(f'it calls {_name(function)} with {_name(arguments)}')
         name = function.parts
+        if len(arguments.parts) > MAX_ARGUMENTS:
+            raise Rejected(f'it calls {name} with other arguments than torch.save')
         if name in _CALLS:
             try:
                 result = _CALLS[name](self, *arguments.parts)
@@ -323,7 +374,8 @@ class _Scan:
         """Count what a call copies, so that it is not copied again and again."""
         for part in copied:
             if isinstance(part, Node):
-                self._budget -= len(part.parts) if part.kind == 'bytes' else part.entries
+                is_bytes = part.kind == 'bytes'
+                self._budget -= len(part.parts) if is_bytes else part.entries * _ENTRY
         if self._budget < 0:
             raise Rejected('it makes much more than it has bytes')
 
@@ -349,7 +401,7 @@ class _Scan:
         found = self.storages.setdefault(key, (kind.parts, count))
         if found != (kind.parts, count):
             raise Rejected('it asks for one storage as two kinds')
-        self._stack.append(Node('a storage', found, raw=True))
+        self._stack.append(Node('a storage', (key, count), raw=True))
 
     def tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *more: Any) -> Node:
         """A tensor: where it lies in a storage, whether it needs gradients, and no hooks."""
@@ -366,7 +418,7 @@ class _Scan:
             and len(more) in (0, 2)
         ):
             raise Rejected('it asks for a tensor in another way than torch.save')
-        _, there = storage.parts
+        key, there = storage.parts
         count = math.prod(size.parts)
         last = offset + sum(
             (n - 1) * step for n, step in zip(size.parts, stride.parts, strict=True)
@@ -374,6 +426,9 @@ class _Scan:
         if count > there or (count and last >= there):
             shape = f'({", ".join(map(shown, size.parts))})'
             raise Rejected(f'it has a tensor of shape {shape} in a storage of {there:,} elements')
+        self._used[key] = self._used.get(key, 0) + count
+        if self._used[key] > MAX_SHARED * there:
+            raise Rejected(f'it has the same {there:,} numbers in more than {MAX_SHARED} tensors')
         return Node('a tensor')
 
     def parameter(self, tensor: Any, needs_gradient: Any, hooks: Any) -> Node:
@@ -385,6 +440,8 @@ class _Scan:
     def ordered_dict(self, *pairs: Any) -> Node:
         """An OrderedDict, in Python 2 of pairs."""
         node = Node('collections.OrderedDict', [])
+        if len(pairs) > 1:
+            raise Rejected('it asks for a dict of something else than pairs')
         pairs = pairs[0].parts if pairs else ()
         if any(_kind(pair) not in ('list', 'tuple') or len(pair.parts) != 2 for pair in pairs):
             raise Rejected('it asks for a dict of something else than pairs')
@@ -423,11 +480,11 @@ class _Scan:
             raise Rejected('it has a device of another name')
         return Node('torch.device')
 
-    def complex(self, real: Any, imaginary: Any) -> float:
+    def complex(self, real: Any, imaginary: Any) -> Node:
         """A complex number."""
         if not (isinstance(real, float) and isinstance(imaginary, float)):
             raise Rejected(f'it has a complex number of {_name(real)} and {_name(imaginary)}')
-        return 0.0
+        return Node('a complex number')
 
     def getattr(self, owner: Any, name: Any) -> str:
         """One of the statistics of mmengine's log history."""
@@ -457,6 +514,10 @@ def _name(value: Any) -> str:
     if not isinstance(value, Node):
         return shown(value)
     return str(value.parts) if value.kind == 'name' else value.kind
+
+
+def _bits(number: float) -> int:
+    return number.bit_length() if isinstance(number, int) else 0
 
 
 def _is_count(value: Any) -> bool:

@@ -1,7 +1,9 @@
 """What is no file of torch.save is refused before anything of it is run."""
 
 import json
+import struct
 import zipfile
+import zlib
 from io import BytesIO
 
 import pytest
@@ -20,6 +22,8 @@ ORDERED, SET = Global('collections.OrderedDict'), Global('builtins.set')
 HOOKS = Call(ORDERED, ())
 ENCODE, TENSOR = Global('_codecs.encode'), Global('torch._utils._rebuild_tensor_v2')
 KEY, LARGE = 'as the key of a dict or in a set', 'in a storage of 16 elements'
+COMPLEX = Global('builtins.complex')
+OTHER_ARGUMENTS = 'with other arguments than torch.save'
 ITSELF, COPIES = 'contains itself', 'much more than it has bytes'
 DEEP, ENTRIES = 'more than 100 levels deep', 'more than 4,000,000 entries'
 OTHERWISE = 'in another way than torch.save'
@@ -55,6 +59,21 @@ HOSTILE = [
     # keys
     *((Items([(key, 1)]), KEY) for key in (None, b'a', (), (1,), [], {}, pickles.dtype())),
     *((Call(SET, ([key],)), KEY) for key in (None, b'a', (), (1,), [], {}, pickles.tensor())),
+    # keys that are alike, or of the same hash: each is compared with all others
+    (Items([(Call(COMPLEX, (-1000003.0 * k, float(k))), 1) for k in range(3)]), KEY),
+    (Call(SET, ([Call(COMPLEX, (1.0, 2.0))],)), KEY),
+    (Items([(k * ((1 << 61) - 1), 1) for k in range(10)]), 'keys as long as'),
+    (Items([('a' * 1001, 1), ('a' * 1000, 1)]), r'keys as long as a+\.\.\. \(1,001 characters'),
+    (Items([('a' * 1000, 1), (-(1 << 63), 1), (1.5, 1), (True, 1)]), None),
+    # calls of more than they take
+    *(
+        (Call(Global(name), (0,) * 11), OTHER_ARGUMENTS)
+        for name in ('torch.device', 'collections.OrderedDict', 'numpy.dtype', 'builtins.set')
+    ),
+    (Call(ORDERED, ([], [])), 'a dict of something else than pairs'),
+    # the same numbers in many tensors, each of which is looked through
+    ([pickles.tensor(0, (16,)) for _ in range(101)], 'the same 16 numbers in more than 100'),
+    ([pickles.tensor(0, (16,)) for _ in range(100)], None),
     # bytes of bytes, and the same ones again and again
     (Call(ENCODE, (Call(ENCODE, ('a', 'latin1')), 'latin1')), 'bytes of bytes in latin1'),
     (Call(ENCODE, ('a', 'utf-16')), 'bytes of a in utf-16'),
@@ -63,6 +82,8 @@ HOSTILE = [
     (Call(Global('builtins.bytes'), (1 << 40,)), 'calls builtins.bytes with other arguments'),
     (Raw(b'](' + pickles.assemble(ENCODE) + b'q\1' + pickles.assemble(('a' * 9999, 'latin1'))
          + b'q\0' + b'h\1h\0R' * 2000 + b'e'), COPIES),
+    ([repeated([1] * 9000, SET, 15), 'a' * 10_000], None),
+    ([repeated([1] * 9000, SET, 50), 'a' * 8_000_000], COPIES),
     (repeated([1] * 9000, SET, 2000), COPIES),
     (repeated([['a', 1]] * 9000, ORDERED, 2000), COPIES),
     (repeated((1,) * 9000, Global('torch.Size'), 2000), COPIES),
@@ -188,6 +209,50 @@ def test_archives_of_other_makers(change, reason, tmp_path):
         scan_archive(file)
 
 
+UNICODE_NAME = b'archive/other'
+UNICODE_EXTRA = struct.pack('<HHBL', 0x7075, 5 + len(UNICODE_NAME), 1, zlib.crc32(b'archive/bX'))
+
+
+@pytest.mark.parametrize(
+    'attributes, replaced, reason',
+    [
+        (dict(compress_type=zipfile.ZIP_LZMA), b'', 'packed in another way'),
+        (dict(compress_type=zipfile.ZIP_BZIP2), b'', 'packed in another way'),
+        ({}, b'archive/b\0', 'several contents'),
+        (dict(extra=UNICODE_EXTRA + UNICODE_NAME), b'', 'several contents'),
+    ],
+)
+def test_members_of_other_makers(attributes, replaced, reason, tmp_path):
+    path = tmp_path / 'file.pth'
+    pickles.write(path, tensor())
+    with zipfile.ZipFile(path, 'a') as archive:
+        member = zipfile.ZipInfo('archive/bX')
+        for key, value in attributes.items():
+            setattr(member, key, value)
+        archive.writestr(member, b'')
+    if replaced:
+        path.write_bytes(path.read_bytes().replace(b'archive/bX', replaced))
+    with path.open('rb') as file:
+        if 'archive/bX' in zipfile.ZipFile(file).namelist() and 'extra' in attributes:
+            return scan_archive(file)  # Python before 3.13 leaves the other name alone, as torch
+        with pytest.raises(Rejected, match=reason):
+            scan_archive(file)
+
+
+@pytest.mark.parametrize('where', ['locator', 'record', 'short'])
+def test_two_lists_of_members(where, tmp_path):
+    """Python's reader and torch's would each follow another of them."""
+    path = tmp_path / 'file.pth'
+    torch.save({'state_dict': {}}, path)
+    content = bytearray(path.read_bytes())
+    assert content[-42:-38] == b'PK\6\7' and content[-98:-94] == b'PK\6\6'  # as torch writes it
+    at = {'locator': -42 + 8, 'record': -98 + 48, 'short': -22 + 16}[where]
+    content[at] ^= 1
+    path.write_bytes(content)
+    with path.open('rb') as file, pytest.raises((Rejected, zipfile.BadZipFile)):
+        scan_archive(file)
+
+
 def test_an_archive_after_something_else(tmp_path):
     path = pickles.write(tmp_path / 'file.pth', tensor())
     content = b'PK\3\4' + open(path, 'rb').read()
@@ -275,8 +340,14 @@ def test_memory_of_a_large_file(archive, tmp_path):
         tensor(0, (1 << 30,), (0,)),
         Raw(b'](' * 499_000),
         Raw(b'N' + b'q\0h\0\x86' * 250_000),
+        Items([(k * ((1 << 61) - 1), 1) for k in range(100_000)]),
+        Raw(b'](' + pickles.assemble(COMPLEX) + b'q\0' + pickles.assemble((0,) * 400_000) + b'q\1'
+            + b'h\0h\1R' * 100_000 + b'e'),
+        Raw(pickles.assemble('a' * 2_000_000) + b'q\0' + pickles.assemble('a' * 2_000_000)
+            + b'q\1}(' + b'h\0Nh\1N' * 100_000 + b'u\x87'),
+        pickles.array(pickles.dtype('u1'), (1 << 2000,) * 90_000),
     ],
-)
+)  # fmt: skip
 def test_memory_and_time_of_a_small_file(node, tmp_path):
     path = pickles.write(tmp_path / 'file.pth', node)
     result, seconds = read_with(path, 256 << 20, tmp_path / 'output.txt')
