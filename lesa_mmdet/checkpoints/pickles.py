@@ -83,10 +83,18 @@ class History:
         """mmengine's log history, with its own statistics and not those of the file."""
         if type(self.values) is not Array or type(self.counts) is not Array:
             raise Rejected('it asks for a log history without arrays')
-        if type(self.max_length) is not int:
+        values, counts = self.values.array, self.counts.array
+        if not (
+            values.ndim == counts.ndim == 1
+            and len(values) == len(counts)
+            and values.dtype.kind in 'biuf'
+            and counts.dtype.kind in 'biuf'
+        ):
+            raise Rejected('it asks for a log history of something else than numbers in a row')
+        if type(self.max_length) is not int or self.max_length < 1:
             raise Rejected(f'it asks for a log history of {shown(self.max_length)} entries')
         history = HistoryBuffer(max_length=self.max_length)
-        history._log_history, history._count_history = self.values.array, self.counts.array
+        history._log_history, history._count_history = values, counts
         return history
 
 

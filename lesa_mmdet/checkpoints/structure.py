@@ -1,15 +1,29 @@
 """What checkpoints of mmengine hold, of which others may have written anything else."""
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
+import torch
 from mmengine.logging import print_log
 from mmengine.runner import Runner
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..utils.errors import UserValueError
-from ..utils.schema import ANY, COUNT, DICT, FINITE, TEXT, Each, Kind, optional, require, whole
+from ..utils.schema import (
+    ANY,
+    COUNT,
+    DICT,
+    FINITE,
+    NUMBER,
+    TEXT,
+    Each,
+    Kind,
+    optional,
+    require,
+    whole,
+)
 from ..utils.text import shown
 
 TENSOR = Kind('a tensor', lambda value: isinstance(value, Tensor))
@@ -36,14 +50,14 @@ _RESUMED = {
         'seed?': optional(whole(0, 2**32 - 1)),
         'cfg?': optional(TEXT),
     },
-    'message_hub': {
-        'log_scalars': Each(ANY),
-        'runtime_info': Each(ANY),
-        'resumed_keys': Each(ANY),
-    },
+    'message_hub': {key: Each(ANY) for key in ('log_scalars', 'runtime_info', 'resumed_keys')},
 }
-_RATE = Kind('a finite number', lambda v: FINITE.matches(v) or isinstance(v, Tensor))
-_OPTIMIZER = {'state': DICT, 'param_groups': [{'params': [COUNT], 'lr': _RATE}]}
+MAX_LOGGED = 10_000  # entries of a message hub, each of which mmengine compares with all others
+_SCALAR = Kind(
+    'a finite number',
+    lambda v: NUMBER.matches(v.item() if isinstance(v, Tensor) and v.numel() == 1 else v),
+)
+_OPTIMIZER = {'state': DICT, 'param_groups': [{'params': [COUNT], 'lr': _SCALAR}]}
 
 
 def require_checkpoint(checkpoint: Any, name: str) -> None:
@@ -79,6 +93,12 @@ def require_resumable(checkpoint: Mapping[str, Any], runner: Runner) -> None:
     """
     name = 'the checkpoint cannot be resumed from'
     require(checkpoint, _RESUMED, name)
+    for key, entries in checkpoint['message_hub'].items():
+        if isinstance(entries, Mapping) and len(entries) > MAX_LOGGED:
+            raise UserValueError(
+                f'{name}: its message_hub.{shown(key)} has {len(entries):,} entries, but may have '
+                f'{MAX_LOGGED:,}'
+            )
     scores = {
         key: value
         for key, value in checkpoint['message_hub']['runtime_info'].items()
@@ -114,17 +134,75 @@ def _require_same_parameters(state: Mapping[str, Any], optimizer: Optimizer, nam
             f'{name}: its optimizer has {sum(numbers[0])} parameters in {len(given)} groups, this '
             f'one {sum(numbers[1])} in {len(own)}; begin a new training from it with load_from'
         )
-    indices = [index for group in given for index in group['params']]
-    parameters = [parameter for group in own for parameter in group['params']]
-    for index, parameter in zip(indices, parameters, strict=True):
-        values = state['state'].get(index, {})
-        require(values, Each(ANY), f'{name}: optimizer.state[{index}]')
-        for key, value in values.items():
-            if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:
-                raise UserValueError(
-                    f'{name}: {shown(key)} of parameter {index} of the optimizer has the shape '
-                    f'{tuple(value.shape)}, the parameter {tuple(parameter.shape)}'
-                )
+    twins = [
+        _try_values(group, like, optimizer, f'{name}: optimizer.param_groups[{index}]')
+        for index, (group, like) in enumerate(zip(given, own, strict=True))
+    ]
+    for group, like, expected in zip(given, own, twins, strict=True):
+        for index, parameter in zip(group['params'], like['params'], strict=True):
+            values = state['state'].get(index, {})
+            require(values, Each(ANY), f'{name}: optimizer.state[{index}]')
+            if any(value is not None for value in values.values()):
+                _require_state(values, expected, parameter, f'{name}: optimizer.state[{index}]')
+
+
+def _try_values(
+    group: Mapping[str, Any], own: Mapping[str, Any], optimizer: Optimizer, name: str
+) -> Mapping[str, Any]:
+    """Let another optimizer of torch, of one number, take the values of a group, and a step.
+
+    Returns:
+        Mapping[str, Any]: The state that it has then; nothing of optimizers that are not torch's.
+    """
+    for key, value in group.items():
+        if key != 'params' and key in own and not _is_alike(own[key], value):
+            raise UserValueError(
+                f'{name}.{shown(key)} is {shown(value)}, but has to be like {shown(own[key])}'
+            )
+    kind = type(optimizer)
+    if not kind.__module__.startswith('torch.optim.') or not own['params']:
+        return {}
+    values = {key: group[key] for key in signature(kind).parameters if key in group}
+    values.update(params=[nn.Parameter(torch.zeros(1, device=own['params'][0].device))])
+    values['params'][0].grad = torch.zeros_like(values['params'][0])
+    try:
+        twin = kind(**values)
+        twin.step()
+    except (ValueError, TypeError, RuntimeError, AssertionError) as error:
+        raise UserValueError(f'{name} is none of {kind.__name__}: {shown(error, 200)}') from error
+    return twin.state[values['params'][0]]
+
+
+def _require_state(
+    values: Mapping[str, Any], expected: Mapping[str, Any], parameter: Tensor, name: str
+) -> None:
+    """Compare what an optimizer keeps of a parameter with what it would keep of another."""
+    for key, like in expected.items():
+        value = values.get(key)
+        is_shaped = isinstance(like, Tensor) and like.dim() > 0
+        if isinstance(value, Tensor) and is_shaped and value.shape != parameter.shape:
+            raise UserValueError(
+                f'{name}: {shown(key)} has the shape {tuple(value.shape)}, the parameter '
+                f'{tuple(parameter.shape)}'
+            )
+        is_finite = isinstance(value, Tensor) and bool(value.isfinite().all())
+        if like is not None and not (is_finite if is_shaped else _SCALAR.matches(value)):
+            raise UserValueError(f'{name}: {shown(key)} is {shown(value)}, or is not finite')
+
+
+def _is_alike(own: Any, value: Any) -> bool:
+    """Whether a value can take the place of another: of the same kind, and finite."""
+    if isinstance(own, (list, tuple)):
+        return (
+            isinstance(value, (list, tuple))
+            and len(value) == len(own)
+            and all(map(_is_alike, own, value))
+        )
+    if own is None or isinstance(own, bool):
+        return value is None or isinstance(value, bool) or (own is None and NUMBER.matches(value))
+    if isinstance(own, Tensor) or NUMBER.matches(own):
+        return _SCALAR.matches(value)
+    return type(value) is type(own)
 
 
 def _require_same_schedules(states: list, schedules: list, name: str) -> None:
@@ -138,9 +216,10 @@ def _require_same_schedules(states: list, schedules: list, name: str) -> None:
         own = schedule.state_dict()
         for key, value in state.items():
             # What it does not know is of another version, unless it takes the place of a method.
-            alike = key in own or not hasattr(schedule, str(key))
-            if own.get(key) is not None and not isinstance(value, type(own[key])):
-                alike = FINITE.matches(value) and FINITE.matches(own[key])
+            if key in own:
+                alike = _is_alike(own[key], value) and (key != 'param_name' or own[key] == value)
+            else:
+                alike = not hasattr(schedule, str(key))
             if not alike:
                 raise UserValueError(
                     f'{name}: param_schedulers[{index}].{shown(key)} is {shown(value)}, which is '

@@ -32,6 +32,8 @@ _CONSEQUENCES = {
 }
 _NOTE = 'last_checkpoint'  # where mmengine's CheckpointHook notes the path of what it has saved
 _LONGEST = 4096  # bytes of a path
+_LONGEST_CONFIG = 1 << 20  # characters; the longest of mmdet's have 60,000
+_MAX_TOLD = 30  # differences of configs
 _NEEDED = ('meta', 'message_hub', 'optimizer')  # to go on, not only to evaluate
 
 
@@ -99,9 +101,8 @@ def list_saved(
 ) -> list[str]:
     """The checkpoints that a training has saved, the newest first.
 
-    That is the one that mmengine has noted in ``last_checkpoint``, wherever it is and whatever its
-    name. The others go by the numbers in their names, not by their times, which copying changes.
-    One with a higher number than the noted one is newer only if it was written after the note,
+    That is the one that mmengine has noted in ``last_checkpoint``, whatever its name. The others
+    go by the numbers in their names, not by their times, which copying changes. One with a higher number than the noted one is newer only if it was written after the note,
     when the training was killed before it could note it: else an earlier training has left it.
 
     Args:
@@ -153,7 +154,7 @@ def _numbered(folder: str, template: str) -> list[tuple[int, str]]:
     found = []
     for entry in os.scandir(folder) if os.path.isdir(folder) else ():
         for number in map(int, re.findall('[0-9]+', entry.name)):
-            if template.format(number) == entry.name and entry.is_file():
+            if template.format(number) == entry.name and os.path.isfile(entry.path):
                 found.append((number, os.path.realpath(entry.path)))
     return sorted(found, reverse=True)
 
@@ -161,8 +162,8 @@ def _numbered(folder: str, template: str) -> list[tuple[int, str]]:
 def _read_note(note: Path, folder: str) -> str | None:
     """The checkpoint that mmengine has noted as the last one; None without a note.
 
-    A note may have been written by anybody: only a regular file is taken, or an address in the
-    folder to which the training saves.
+    A note may have been written by anybody: only what lies in the work directory or the folder to
+    which the training saves is taken, no link, and nothing but a regular file on a disk.
 
     Raises:
         FileNotFoundError: If the checkpoint is not there.
@@ -185,7 +186,11 @@ def _read_note(note: Path, folder: str) -> str | None:
             return last
         raise UserValueError(f'{what}, which is not in {folder}, where it is saved: {instead}')
     if os.path.isfile(last):
-        return os.path.realpath(last)
+        places = {os.path.realpath(place) for place in (folder, note.parent)}
+        path = os.path.realpath(last)
+        if os.path.dirname(path) not in places or not last.isprintable():
+            raise UserValueError(f'{what}, which is not in {folder}: {instead}')
+        return path
     if os.path.exists(last):
         raise UserValueError(f'{what}, which is no file: {instead}')
     raise UserFileNotFoundError(f'{what}, which does not exist: {instead}')
@@ -206,8 +211,12 @@ def require_same_training(checkpoint: Mapping[str, Any], cfg: Config) -> None:
     meta = checkpoint.get('meta') or {}
     try:
         before = parse_config(meta.get('cfg') or '')
-    except ValueError:
+    except ValueError as error:
         before = {}
+        print_log(
+            f'The config of the checkpoint cannot be compared with this one: {shown(error, 200)}.',
+            logger='current',
+        )
     if not before:
         return
     changes = [
@@ -219,17 +228,20 @@ def require_same_training(checkpoint: Mapping[str, Any], cfg: Config) -> None:
     for path, old, new in changes:
         if path == 'optim_wrapper.optimizer.type':
             raise UserValueError(
-                f'the checkpoint was trained with the optimizer {old}, whose state {new} cannot '
-                f'take: set {path} to {old}, or begin a new training from it with load_from'
+                f'the checkpoint was trained with the optimizer {shown(old)}, whose state {new} '
+                f'cannot take: set {path} to {shown(old)}, or begin a new training from it with '
+                'load_from'
             )
     told = [
-        f'{path} {_short(old)} -> {_short(new)} ({consequence})'
+        f'{shown(path)} {shown(old, 60)} -> {shown(new, 60)} ({consequence})'
         for path, old, new in changes
         if (consequence := _consequence(path))
     ]
     if told:
         print_log(
-            'The config is not that of the checkpoint: ' + '; '.join(told),
+            'The config is not that of the checkpoint: '
+            + '; '.join(told[:_MAX_TOLD])
+            + f'; and {len(told) - _MAX_TOLD:,} more' * (len(told) > _MAX_TOLD),
             logger='current',
         )
 
@@ -241,9 +253,18 @@ def parse_config(text: str) -> dict[str, Any]:
         ValueError: If it is anything but names with plain values.
     """
     try:
+        if len(text) > _LONGEST_CONFIG:
+            raise UserValueError(f'not the text of a config: it has {len(text):,} characters')
         statements = ast.parse(text).body
         return {statement.targets[0].id: _value(statement.value) for statement in statements}
-    except (AttributeError, SyntaxError, TypeError, RecursionError) as error:
+    except (
+        AttributeError,
+        LookupError,
+        SyntaxError,
+        TypeError,
+        RecursionError,
+        MemoryError,
+    ) as error:
         raise UserValueError(f'not the text of a config: {error}') from error
 
 
@@ -287,8 +308,3 @@ def _differences(old: Any, new: Any, path: str = '') -> Iterator[tuple[str, Any,
 
 def _consequence(path: str) -> str | None:
     return next((said for part, said in _CONSEQUENCES.items() if path.startswith(part)), None)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + '...'

@@ -43,6 +43,11 @@ class TestNewest:
         assert any('epoch_11.pth has no optimizer' in line for line in told)
         assert f'Resume from {tmp_path}/epoch_10.pth, the newest' in told[-1]
 
+    def test_a_link_to_itself_is_none(self, tmp_path):
+        (tmp_path / 'epoch_2.pth').symlink_to('epoch_2.pth')
+        (tmp_path / 'epoch_3.pth').symlink_to('gone.pth')
+        assert find_newest(tmp_path) is None
+
     def test_none(self, tmp_path):
         assert find_newest(tmp_path) is None
         assert find_newest(tmp_path / 'none', 's3://bucket/run') is None
@@ -71,9 +76,8 @@ class TestNewest:
             assert find_newest(work_dir, str(place), template) == str(place / names[-1])
 
     def test_what_mmengine_has_noted_comes_first(self, tmp_path):
-        """Of another name, in another folder; higher numbers are left over from another run."""
-        other = tmp_path / 'other' / 'mine.ckpt'
-        other.parent.mkdir()
+        """Of another name; higher numbers are left over from another run."""
+        other = tmp_path / 'mine.ckpt'
         save(other, 100)
         for number in (1, 2, 3):
             save(tmp_path / f'epoch_{number}.pth', 200)
@@ -106,6 +110,10 @@ class TestNewest:
             ('https://host/epoch_1.pth', 'is not in .*, where it is saved'),
             ('s3://other/epoch_1.pth', 'is not in'),
             ('\0', 'does not exist'),
+            ('{folder}/other/epoch_1.pth', 'is not in .*: name another with --resume PATH'),
+            ('{folder}/../elsewhere.pth', 'is not in'),
+            ('{folder}/link.pth', 'is not in'),
+            ('{folder}/new\x1b[2J.pth', r'new\\x1b\[2J.pth as the last checkpoint, which is not'),
             ('gone\x1b[2J', r'gone\\x1b\[2J as the last checkpoint'),
             ('a' * 9000, 'does not exist'),
         ],
@@ -113,6 +121,10 @@ class TestNewest:
     def test_a_note_that_cannot_be_followed_is_no_fresh_start(self, named, message, tmp_path):
         save(tmp_path / 'epoch_1.pth', 100)
         os.mkfifo(tmp_path / 'pipe')
+        (tmp_path / 'other').mkdir()
+        for name in ('other/epoch_1.pth', '../elsewhere.pth', 'new\x1b[2J.pth'):
+            save(tmp_path / name, 100)
+        (tmp_path / 'link.pth').symlink_to(tmp_path / '../elsewhere.pth')
         (tmp_path / 'last_checkpoint').write_text(named.format(folder=tmp_path), encoding='utf-8')
         for folder in (None, 's3://bucket/run'):
             with pytest.raises((UserValueError, UserFileNotFoundError), match=message):

@@ -58,17 +58,20 @@ class Better(BaseMetric):
         return {'mAP': Better.value}
 
 
-def build(work_dir, classes=('a', 'b', 'c'), epochs=2, lr=0.1, fit={}, checkpoint={}, **kwargs):
+def build(
+    work_dir, classes=('a', 'b', 'c'), epochs=2, lr=0.1, fit={}, checkpoint={}, parts={}, **kwargs
+):
     loader = dict(
         dataset=Numbers(classes),
         sampler=dict(type='DefaultSampler', shuffle=False),
         batch_size=2,
         collate_fn=dict(type='default_collate'),
     )
-    parts = dict(
-        train_cfg=dict(by_epoch=True, max_epochs=epochs),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=lr, momentum=0.9)),
-    )
+    parts = {
+        'train_cfg': dict(by_epoch=True, max_epochs=epochs),
+        'optim_wrapper': dict(optimizer=dict(type='SGD', lr=lr, momentum=0.9)),
+        **parts,
+    }
     return Runner(
         cfg=parts,
         model=Model(len(classes)),
@@ -274,6 +277,34 @@ class TestResumedState:
             ('param_schedulers.0.last_step', 'a', r'\[0\].last_step is a, which is none of'),
             ('param_schedulers.0.step', 1, r'\[0\].step is 1, which is none of MultiStepLR'),
             ('param_schedulers.0.milestones', [1], r'\[0\].milestones is \[1\], which is none'),
+            ('param_schedulers.0.last_step', 10**30, 'last_step is 10+, which is none'),
+            ('param_schedulers.0.gamma', float('nan'), 'gamma is nan, which is none'),
+            ('param_schedulers.0.base_values', ['a'], r"base_values is \['a'\], which is none"),
+            ('param_schedulers.0.base_values', [], r'base_values is \[\], which is none'),
+            ('param_schedulers.0.param_name', '__class__', 'param_name is __class__, which is'),
+            ('param_schedulers.0._last_value', [float('inf')], r'_last_value is \[inf\], which'),
+            ('optimizer.param_groups.0.lr', -1.0, 'none of SGD: Invalid learning rate: -1.0'),
+            ('optimizer.param_groups.0.lr', torch.tensor(float('nan')), 'lr is a value of type T'),
+            ('optimizer.param_groups.0.momentum', 'a', 'momentum is a, but has to be like 0.9'),
+            ('optimizer.param_groups.0.momentum', -1.0, 'none of SGD: Invalid momentum value'),
+            ('optimizer.param_groups.0.weight_decay', float('inf'), 'weight_decay is inf, but'),
+            ('optimizer.param_groups.0.weight_decay', 10**400, 'weight_decay is a number of 1,329'),
+            ('optimizer.param_groups.0.nesterov', 'a', 'nesterov is a, but has to be like False'),
+            ('optimizer.param_groups.0.foreach', 'a', 'foreach is a, but has to be like None'),
+            ('optimizer.state.0.momentum_buffer', 'a', 'momentum_buffer is a, or is not finite'),
+            ('optimizer.state.0.momentum_buffer', 1.0, 'momentum_buffer is 1.0, or is not finite'),
+            ('optimizer.state.0.momentum_buffer', torch.ones(()), r'shape \(\), the parameter'),
+            (
+                'optimizer.state.0.momentum_buffer',
+                torch.full((1, 1), float('nan')),
+                'momentum_buffer is a value of type Tensor, or is not finite',
+            ),
+            (
+                'message_hub.log_scalars',
+                dict.fromkeys(map(str, range(10_001)), 1),
+                '10,001 entries',
+            ),
+            ('message_hub.resumed_keys', dict.fromkeys(map(str, range(10_001)), 1), '10,001 entr'),
         ],
     )
     def test_odd(self, part, value, sentence, tmp_path):
@@ -290,6 +321,48 @@ class TestResumedState:
         with pytest.raises(ValueError, match=sentence) as error:
             self.resume(tmp_path / 'epoch_1.pth', change, param_scheduler=schedule)
         assert str(error.value).isprintable()
+
+    @pytest.mark.parametrize(
+        'key, value, sentence',
+        [
+            ('betas', 'a', 'betas is a, but has to be like'),
+            ('betas', (0.9,), r'betas is \(0.9,\), but'),
+            ('betas', (2.0, 3.0), 'none of AdamW: Invalid beta parameter'),
+            ('betas', (0.9, float('nan')), r'betas is \(0.9, nan\), but'),
+            ('eps', None, 'eps is None, but has to be like 1e-08'),
+            ('capturable', True, 'none of AdamW: '),
+            ('step', 'a', 'step is a, or is not finite'),
+            ('step', torch.ones(2, 3), 'step is a value of type Tensor, or is not finite'),
+            ('step', float('nan'), 'step is nan, or is not finite'),
+            ('exp_avg', None, 'exp_avg is None, or is not finite'),
+            ('exp_avg_sq', KeyError, 'exp_avg_sq is None, or is not finite'),
+            ('exp_avg', torch.ones(1), r'exp_avg has the shape \(1,\), the parameter \(1, 1\)'),
+        ],
+    )
+    def test_odd_state_of_adam(self, key, value, sentence, tmp_path):
+        adam = dict(optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1)))
+        build(tmp_path, epochs=1, parts=adam).train()
+
+        def change(content):
+            state = content['optimizer']
+            part = state['param_groups' if key in state['param_groups'][0] else 'state'][0]
+            part.pop(key) if value is KeyError else part.update({key: value})
+
+        with pytest.raises(ValueError, match=sentence) as error:
+            self.resume(tmp_path / 'epoch_1.pth', change, parts=adam)
+        assert str(error.value).isprintable()
+
+    def test_what_the_config_of_a_checkpoint_says_is_escaped(self, trained, told):
+        text = 'train_cfg = {"a\x1b[2J\\n2026 - all is well": "\\x1b\u202e"}'
+        self.resume(trained, lambda content: content['meta'].update(cfg=text))
+        lines = [line for line in told if line.startswith('The config is not that of the')]
+        assert len(lines) == 1 and lines[0].isprintable()
+
+    @pytest.mark.parametrize('text', ['-' * 100_000 + '1', '{[1]: 2}', 'a' * 2_000_000])
+    def test_a_config_that_cannot_be_read_is_said(self, text, trained, told):
+        self.resume(trained, lambda content: content['meta'].update(cfg=f'model = {text}'))
+        lines = [line for line in told if line.startswith('The config of the checkpoint cannot')]
+        assert len(lines) == 1 and lines[0].isprintable() and len(lines[0]) < 400
 
     @pytest.mark.parametrize('key', ['optimizer', 'param_schedulers'])
     def test_what_is_missing_is_said(self, key, tmp_path, told):
@@ -314,6 +387,17 @@ class TestResumedState:
         build(tmp_path, epochs=1, param_scheduler=schedule).train()
         self.resume(tmp_path / 'epoch_1.pth', lambda content: None, param_scheduler=schedule)
         assert not any('goes on without' in line for line in told)
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    (tmp_path / 'precious').write_text('mine', encoding='utf-8')
+    (tmp_path / f'a.pth{atomic.UNFINISHED}').symlink_to(tmp_path / 'precious')
+    with pytest.raises(OSError, match='a.pth'):
+        atomic.write_atomic(tmp_path / 'a.pth', b'new')
+    (tmp_path / 'b.pth').symlink_to(tmp_path / 'precious')
+    atomic.write_atomic(tmp_path / 'b.pth', b'new')  # takes the link's place
+    assert (tmp_path / 'precious').read_text(encoding='utf-8') == 'mine'
+    assert (tmp_path / 'b.pth').read_bytes() == b'new'
 
 
 class TestForeignNames:
