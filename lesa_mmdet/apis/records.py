@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 
 from ..utils.errors import UserValueError
 from ..utils.images import IMAGE_SUFFIXES
-from ..utils.paths import is_url, require_regular
+from ..utils.paths import is_url, require_no_link, require_regular
 from ..utils.schema import COUNT, DICT, TEXT, Kind, optional, parse_json, require
 
 try:
@@ -60,10 +60,10 @@ class Records:
 
     def __init__(self, folder: Path, settings: dict) -> None:
         self.folder, self._path = folder, folder / 'records.jsonl'
-        self._done = {}
+        self._done, self._names = {}, set()
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ('records.jsonl', 'predictions.json', 'images.json'):
-            self._require_no_link(folder / name)
+        for name in ('records.jsonl', 'predictions.json', 'images.json', 'vis'):
+            require_no_link(folder / name)
         if self._path.exists():
             require_regular(self._path, 'the list of results')
         self._file = self._path.open('a+b')
@@ -109,7 +109,11 @@ class Records:
             self._append(settings)
         for entry in entries:
             require(entry, _ENTRY, f'{self._path} is broken, delete it to start over: an entry')
-            self._done[entry['source']] = entry
+            self._note(entry)
+
+    def _note(self, entry: dict) -> None:
+        self._done[entry['source']] = entry
+        self._names.add(entry['name'])
 
     def _parse(self, line: bytes) -> dict:
         line = parse_json(line, f'{self._path} is broken, delete it to start over: a line')
@@ -138,9 +142,8 @@ class Records:
         path = Path(unquote(urlparse(source).path) if is_url(source) else source)
         suffix = '.mp4' if is_video(source) else path.suffix
         suffix = suffix if suffix.lower() in IMAGE_SUFFIXES | {'.mp4'} else '.png'
-        taken = {entry['name'] for entry in self._done.values()}
         name, number = path.stem + suffix, 1
-        while name in taken:
+        while name in self._names:
             number += 1
             name = f'{path.stem}_{number}{suffix}'
         return name
@@ -152,12 +155,8 @@ class Records:
             ValueError: If there is a link, which may lead out of the folder.
         """
         path = self.folder / 'vis' / name
-        self._require_no_link(path)
+        require_no_link(path)
         return path
-
-    def _require_no_link(self, path: Path) -> None:
-        if path.is_symlink():
-            raise UserValueError(f'{path} is a link, to which nothing is written: remove it')
 
     def add(self, source: str, name: str, images: Sequence[dict]) -> None:
         """Note that a source is done.
@@ -169,7 +168,7 @@ class Records:
                 ``width`` and ``results``.
         """
         entry = dict(source=_key(source), stamp=stamp(source), name=name, images=list(images))
-        self._done[entry['source']] = entry
+        self._note(entry)
         self._append(entry)
 
     def write_results(self, categories: Sequence[dict]) -> None:

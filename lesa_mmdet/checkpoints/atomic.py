@@ -29,7 +29,7 @@ def write_atomic(path: str | Path, data: bytes) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + UNFINISHED)
-    with open(unfinished, 'wb') as file:
+    with open(unfinished, 'wb', opener=_open_no_link) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -40,6 +40,11 @@ def write_atomic(path: str | Path, data: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """Open a file to write, but not through a link, which leads elsewhere."""
+    return os.open(path, flags | getattr(os, 'O_NOFOLLOW', 0), 0o666)
 
 
 register_backend('atomic', AtomicBackend, force=True)

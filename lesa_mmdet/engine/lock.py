@@ -10,8 +10,9 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
+from ..utils.configs import is_config
 from ..utils.errors import UserValueError
-from ..utils.paths import require_regular
+from ..utils.paths import require_no_link, require_regular
 from ..utils.schema import COUNT, TEXT, parse_json, require
 from ..utils.text import shown
 
@@ -21,6 +22,7 @@ except ImportError:  # Windows
     fcntl = None
 
 NAME = 'training.lock'
+WRITTEN = NAME, 'last_checkpoint'  # in place, as the config is; checkpoints replace what is there
 # Open files by the path of the directory: the locks of this process. None where there are none.
 _held = {}
 
@@ -36,12 +38,16 @@ def lock(folder: Path) -> None:
         folder (Path): The directory; it is made if it does not exist.
 
     Raises:
-        ValueError: If another process has it, with what is known of that.
+        ValueError: If another process has it, with what is known of that, or there are links where
+            a training writes.
     """
     folder = Path(folder).resolve()
     if folder in _held or fcntl is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.name in WRITTEN or is_config(path):
+            require_no_link(path)
     if (folder / NAME).exists():
         require_regular(folder / NAME, 'the lock')
     file = open(folder / NAME, 'a+', encoding='utf-8')

@@ -87,7 +87,7 @@ def load_config(path: str, cfg_options: Mapping[str, Any] | None = None) -> Conf
     return cfg
 
 
-def is_config(path: str) -> bool:
+def is_config(path: str | Path) -> bool:
     """Whether a file has the name of a config."""
     return Path(path).suffix in _SUFFIXES
 

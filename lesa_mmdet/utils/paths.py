@@ -96,6 +96,16 @@ def require_regular(path: str | os.PathLike, what: str) -> None:
         raise UserValueError(f'{what} {path} is {kind_of(path)}, but has to be a file')
 
 
+def require_no_link(path: Path) -> None:
+    """Refuse to write where a link may lead elsewhere: a folder may be a stranger's.
+
+    Raises:
+        ValueError: If it is a link.
+    """
+    if path.is_symlink():
+        raise UserValueError(f'{path} is a link, to which nothing is written: remove it')
+
+
 def check_output(
     path: str, what: str, suffixes: Sequence[str] = (), *, is_folder: bool = False
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import pytest
 
@@ -99,7 +100,7 @@ def test_after_a_kill_it_goes_on(tmp_path):
     assert [json.loads(line) for line in lines] == [SETTINGS, ENTRY]
 
 
-@pytest.mark.parametrize('name', ['records.jsonl', 'predictions.json', 'images.json'])
+@pytest.mark.parametrize('name', ['records.jsonl', 'predictions.json', 'images.json', 'vis'])
 def test_links_are_not_followed(name, tmp_path):
     (tmp_path / 'precious').write_text('mine', encoding='utf-8')
     (tmp_path / 'out').mkdir()
@@ -114,6 +115,16 @@ def test_a_drawing_is_no_link(tmp_path):
     (tmp_path / 'vis' / 'a.png').symlink_to(tmp_path / 'precious')
     with pytest.raises(ValueError, match='a.png is a link'):
         Records(tmp_path, SETTINGS).drawing('a.png')
+
+
+def test_a_name_is_found_among_many(tmp_path):
+    records = Records(tmp_path, SETTINGS)
+    for index in range(20_000):
+        records._note({**ENTRY, 'source': f'/{index}', 'name': f'{index}.png'})
+    start = time.process_time()
+    names = {records.name(f'/new/{index}.jpg') for index in range(2000)}
+    assert len(names) == 2000 and time.process_time() - start < 5
+    records.close()
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):

@@ -47,6 +47,20 @@ def test_of_another_process_and_stale(other, tmp_path):
     release(tmp_path)
 
 
+@pytest.mark.parametrize('name', [NAME, 'last_checkpoint', 'config.py', 'config.json'])
+@pytest.mark.parametrize('there', [True, False])
+def test_nothing_is_written_through_a_link(name, there, tmp_path):
+    precious = tmp_path / 'precious.txt'
+    if there:
+        precious.write_text('mine', encoding='utf-8')
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / name).symlink_to(precious)
+    with pytest.raises(UserValueError, match=f'{name} is a link, to which nothing is written'):
+        lock(tmp_path / 'run')
+    assert precious.exists() == there
+    assert not there or precious.read_text(encoding='utf-8') == 'mine'
+
+
 def test_own_lock_may_be_taken_again_and_is_given_back(tmp_path):
     lock(tmp_path / 'new')
     lock(tmp_path / 'new')
