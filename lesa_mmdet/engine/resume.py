@@ -102,8 +102,9 @@ def list_saved(
     """The checkpoints that a training has saved, the newest first.
 
     That is the one that mmengine has noted in ``last_checkpoint``, whatever its name. The others
-    go by the numbers in their names, not by their times, which copying changes. One with a higher number than the noted one is newer only if it was written after the note,
-    when the training was killed before it could note it: else an earlier training has left it.
+    go by the numbers in their names, not by their times, which copying changes. One with a higher
+    number than the noted one is newer only if it was written after the note, when the training was
+    killed before it could note it: else an earlier training has left it.
 
     Args:
         work_dir (str | Path): The work directory.
