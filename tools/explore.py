@@ -10,8 +10,9 @@ from pathlib import Path
 
 from lesa_mmdet.apis.load import load_model
 from lesa_mmdet.datasets.shapes import generate
-from lesa_mmdet.engine.resume import list_saved
+from lesa_mmdet.engine.resume import list_saved, saved_by
 from lesa_mmdet.utils.command import add_model_options, add_repeatable, command
+from lesa_mmdet.utils.configs import read_config
 from lesa_mmdet.utils.errors import UserFileNotFoundError
 from lesa_mmdet.utils.images import find_images
 
@@ -66,9 +67,11 @@ def find_detector(root: Path) -> tuple[Path, Path]:
         UserFileNotFoundError: If there is neither.
     """
     demo = root / 'work_dirs' / 'demo'
-    trained, configs = list_saved(demo), sorted(demo.glob('*.py'))
-    if trained and configs:
-        return configs[-1], Path(trained[0])
+    configs = sorted(demo.glob('*.py'))
+    if configs:
+        trained = list_saved(demo, *saved_by(read_config(str(configs[-1])), demo))
+        if trained:
+            return configs[-1], Path(trained[0])
     for checkpoint in sorted((root / 'weights').glob('*.pth')):
         for config in (root / 'configs').glob(f'*/{checkpoint.stem}.py'):
             return config, checkpoint

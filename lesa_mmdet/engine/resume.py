@@ -30,6 +30,7 @@ _CONSEQUENCES = {
     'train_dataloader': _NEW,
     'model': _NEW,
 }
+_TEMPLATE = 'epoch_{}.pth'
 _NOTE = 'last_checkpoint'  # where mmengine's CheckpointHook notes the path of what it has saved
 _LONGEST = 4096  # bytes of a path
 _LONGEST_CONFIG = 1 << 20  # characters; the longest of mmdet's have 60,000
@@ -55,7 +56,7 @@ def check_start(resume: str | None, cfg: Mapping[str, Any]) -> None:
 
 
 def find_newest(
-    work_dir: str | Path, folder: str | None = None, template: str = 'epoch_{}.pth'
+    work_dir: str | Path, folder: str | None = None, template: str = _TEMPLATE
 ) -> str | None:
     """The newest checkpoint of a training from which it can go on.
 
@@ -97,7 +98,7 @@ def find_newest(
 
 
 def list_saved(
-    work_dir: str | Path, folder: str | None = None, template: str = 'epoch_{}.pth'
+    work_dir: str | Path, folder: str | None = None, template: str = _TEMPLATE
 ) -> list[str]:
     """The checkpoints that a training has saved, the newest first.
 
@@ -142,12 +143,21 @@ def place_of(runner: Runner) -> tuple[str, str]:
     """The folder to which a runner saves checkpoints, and how it names them."""
     hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
     if hook is None:
-        return runner.work_dir, 'epoch_{}.pth'
-    if hook.out_dir in (None, runner.work_dir):
-        return runner.work_dir, hook.filename_tmpl
-    # As the hook does it, later.
-    name = os.path.basename(runner.work_dir.rstrip(os.sep))
-    return join_path(hook.out_dir, name), hook.filename_tmpl
+        return runner.work_dir, _TEMPLATE
+    return _folder(hook.out_dir, runner.work_dir), hook.filename_tmpl
+
+
+def saved_by(cfg: Mapping[str, Any], work_dir: str | Path) -> tuple[str, str]:
+    """The same of a config's training in a work directory, without building it."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    return _folder(hook.get('out_dir'), str(work_dir)), hook.get('filename_tmpl') or _TEMPLATE
+
+
+def _folder(out_dir: str | None, work_dir: str) -> str:
+    """Where a hook saves; it finds out itself, but later."""
+    if out_dir in (None, work_dir):
+        return work_dir
+    return join_path(out_dir, os.path.basename(work_dir.rstrip(os.sep)))
 
 
 def _numbered(folder: str, template: str) -> list[tuple[int, str]]:

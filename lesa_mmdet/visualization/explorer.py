@@ -21,6 +21,7 @@ from ..analysis.operators import mixers
 from ..apis.predictors import Predictor
 from ..models.layers import Operator
 from ..utils.errors import UserValueError
+from ..utils.text import shown
 from .panels import heats, to_boxes
 
 FORMATS = ('BMP', 'JPEG', 'PNG', 'WEBP')
@@ -127,7 +128,7 @@ class Explorer:
             UserValueError: If a model does not see the point, or there is no such layer.
         """
         if layer not in self.layers:
-            raise UserValueError(f'there is no layer {layer!r}: {", ".join(self.layers)}')
+            raise UserValueError(f'there is no layer {shown(layer)}: {", ".join(self.layers)}')
         return [_pack(recording.view, recording.at(point, layer)) for recording in scene.recordings]
 
 
@@ -247,7 +248,7 @@ def _find(
     results = [r for r in predictor.describe(prediction) if r['score'] >= MIN_SCORE]
     findings = []
     for result in sorted(results, key=lambda result: -result['score']):
-        finding = dict(name=names[result['category_id']], score=float(result['score']))
+        finding = dict(name=shown(names[result['category_id']]), score=float(result['score']))
         if 'bbox' in result:
             left, top, width, height = map(float, result['bbox'])
             finding['box'] = [left, top, left + width, top + height]

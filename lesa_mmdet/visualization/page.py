@@ -9,6 +9,7 @@ import re
 import socket
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from weakref import WeakValueDictionary
 
 try:
@@ -21,6 +22,7 @@ try:
     from starlette.responses import JSONResponse, PlainTextResponse, Response
     from starlette.routing import Mount, Route
     from starlette.staticfiles import StaticFiles
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 except ModuleNotFoundError as error:
     raise ImportError(
         f'the page needs {error.name}, which is not installed: pip install starlette uvicorn'
@@ -30,6 +32,7 @@ from torch import nn
 
 from ..utils.errors import UserError, UserValueError
 from ..utils.images import is_url, read_image
+from ..utils.text import shown
 from .barriers import OnlyFromHere, OwnNames, own_names
 from .explorer import MAX_BYTES, MIN_SCORE, Explorer, Scene, Scenes, read_upload
 
@@ -38,6 +41,8 @@ PORTS = range(7860, 7960)  # where a free one is looked for
 MAX_ARRIVING = 16 * MAX_BYTES  # bytes of all uploads that arrive or are not decoded yet
 MAX_WAITING = 64  # images that wait for the models
 UPLOAD_TIME = 120  # seconds that one may take
+IDLE_TIME, ANSWER_TIME = 30, 900  # seconds of a connection without a request, or with one of them
+LOOK_TIME = 5  # seconds after which that is looked at again
 BUSY = 'Too many images arrive: try again in a minute.'
 GONE = (
     'Your image is no longer kept, because others needed the memory or an hour has passed: '
@@ -93,10 +98,10 @@ class Page:
         """What the page can choose from, and what it starts with."""
         return JSONResponse(
             dict(
-                titles=self._explorer.titles,
+                titles=list(map(shown, self._explorer.titles)),
                 layers=self._explorer.layers,
                 layer=self._explorer.first_layer,
-                images=[Path(path).name for path in self._images],
+                images=[shown(Path(path).name) for path in self._images],
                 score=self._score_thr,
                 min_score=MIN_SCORE,
                 max_bytes=MAX_BYTES,
@@ -110,8 +115,10 @@ class Page:
         if chosen is None:
             scene = await self._open_upload(request)
         else:
-            if not (chosen.isdecimal() and int(chosen) < len(self._images)):
-                raise UserValueError(f'there is no image {chosen}: there are {len(self._images)}')
+            if not (re.fullmatch('[0-9]{1,9}', chosen) and int(chosen) < len(self._images)):
+                raise UserValueError(
+                    f'there is no image {shown(chosen)}: there are {len(self._images)}'
+                )
             scene = await run_sync(self._open_listed, int(chosen), limiter=self._running)
         if not await request.is_disconnected():
             self.scenes.put(visitor, scene)
@@ -125,7 +132,8 @@ class Page:
             try:
                 pixels = read_image(path)
             except UserError as error:  # which names a path of this machine
-                raise UserValueError(f'{Path(path).name} is gone, or no image') from error
+                name = shown(Path(path).name)
+                raise UserValueError(f'{name} is gone, or no image') from error
             scene = self._of_list[index] = self._explorer.open(pixels)
         return scene
 
@@ -216,11 +224,32 @@ def serve(
         uvicorn.Server(uvicorn_config(page.app)).run(sockets=[listener])
 
 
+class ImpatientProtocol(H11Protocol):
+    """HTTP that ends a connection which sends no request, or takes no answer, for long.
+
+    Each is an open file of the server, which has so many and no more for all visitors. uvicorn ends
+    those alone that say nothing at all between two requests.
+    """
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to look at it."""
+        super().connection_made(transport)
+        self._look((None, True), 0)
+
+    def _look(self, before: tuple[Any, bool], seconds: float) -> None:
+        now = self.cycle, self.cycle is None or self.cycle.response_complete
+        seconds = seconds + LOOK_TIME if now == before else 0
+        if seconds > (IDLE_TIME if now[1] else ANSWER_TIME):
+            self.transport.abort()
+        elif not self.transport.is_closing():
+            self.loop.call_later(LOOK_TIME, self._look, now, seconds)
+
+
 def uvicorn_config(app: Starlette) -> uvicorn.Config:
     """How the page is served: quietly, and believing no header about who asks."""
     return uvicorn.Config(
-        app, http='h11', ws='none', lifespan='off', log_level='warning', proxy_headers=False,
-        server_header=False, timeout_graceful_shutdown=1,
+        app, http=ImpatientProtocol, ws='none', lifespan='off', log_level='warning',
+        proxy_headers=False, server_header=False, timeout_graceful_shutdown=1,
     )  # fmt: skip
 
 

@@ -87,7 +87,7 @@ def test_what_is_packed_is_what_the_model_does_there(models, image):
     assert of_conv['heats'] == [] and of_conv['field'] == of_lesa['field']
     with pytest.raises(UserValueError, match=r'point \(96, 0\) is outside the image'):
         looking.look(scene, (96, 0), 'layer3.4')
-    with pytest.raises(UserValueError, match="no layer 'layer1.0': layer3.1, "):
+    with pytest.raises(UserValueError, match='no layer layer1.0: layer3.1, '):
         looking.look(scene, (0, 0), 'layer1.0')
 
 

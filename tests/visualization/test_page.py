@@ -63,6 +63,7 @@ def serve(explorer, images):
             connection.close()
             return SimpleNamespace(status=answer.status, body=text, headers=answer.headers)
 
+        ask.own = f'127.0.0.1:{port}'
         stops.append((server, thread))
         return server_page, ask
 
@@ -107,7 +108,12 @@ def test_refusals_are_sentences(serve, images):
         ('GET', f'/scenes/{ME}/look?layer=layer3.5', None, 400, 'x and y are needed'),
         ('GET', f'/scenes/{ME}/look?layer=layer3.5&x=nan&y=1e9', None, 400, 'whole numbers'),
         ('GET', f'/scenes/{ME}/look?layer=layer3.5&x=96&y=0', None, 400, 'outside the image'),
-        ('GET', f'/scenes/{ME}/look?layer=<b>&x=9&y=0', None, 400, "no layer '<b>': layer3.1"),
+        ('GET', f'/scenes/{ME}/look?layer=<b>&x=9&y=0', None, 400, 'no layer <b>: layer3.1'),
+        ('GET', f'/scenes/{ME}/look?layer=%1b[2J&x=9&y=0', None, 400, r'no layer \x1b[2J: layer'),
+        ('GET', f'/scenes/{ME}/look?layer=layer3.5&x={"9" * 5000}&y=0', None, 400, 'whole numbers'),
+        ('PUT', f'/scenes/{ME}?image={"9" * 5000}', None, 400, 'there is no image 999'),
+        ('PUT', f'/scenes/{ME}?image=%1b[2J%0aerror', None, 400, r'no image \x1b[2J\nerror: there'),
+        ('PUT', f'/scenes/{ME}?image=%D9%A1', None, 400, 'there is no image'),
         ('GET', '/../page.py', None, 404, ''),
         ('GET', '/%2e%2e/page.py', None, 404, ''),
         ('GET', '//etc/passwd', None, 404, ''),
@@ -349,6 +355,44 @@ def test_an_upload_may_not_take_for_ever(serve, monkeypatch):
     assert ask('PUT', f'/scenes/{ME}', dripping(), **{'Content-Length': '5'}).status == 408
 
 
+def test_a_connection_may_not_wait_for_ever(serve, monkeypatch):
+    """Of those who send nothing, dribble headers, or dribble what nobody reads."""
+    monkeypatch.setattr(page, 'IDLE_TIME', 0.5)
+    monkeypatch.setattr(page, 'LOOK_TIME', 0.1)
+    _, ask = serve()
+    host = ask('GET', '/settings').status and ask.own
+    whole = f'GET /settings HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9999\r\n\r\n'
+    for begin in ('', 'GET / HTTP/1.1\r\nX: ', whole):
+        with socket.create_connection(('127.0.0.1', int(host.split(':')[1]))) as connection:
+            connection.settimeout(0.1)
+            connection.sendall(begin.encode())
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                try:
+                    if begin:
+                        connection.sendall(b'x')
+                    if not connection.recv(4096):
+                        break
+                except TimeoutError:
+                    pass
+                except ConnectionError:
+                    break
+            else:
+                pytest.fail(f'{begin!r} is waited for')
+    assert ask('GET', '/settings').status == 200
+
+
+def test_names_of_files_and_models_are_escaped(serve, monkeypatch):
+    server, ask = serve()
+    server._images = ['/a/\udcff.png', '/a/x\u202egpj.png', '/a/b\n\x1b[2J.png']
+    monkeypatch.setattr(server._explorer, 'titles', ['\udcff \u202e'])
+    settings = json.loads(ask('GET', '/settings').body)
+    assert settings['images'] == [r'\udcff.png', r'x\u202egpj.png', r'b\n\x1b[2J.png']
+    assert settings['titles'] == [r'\udcff \u202e']
+    answer = ask('PUT', f'/scenes/{ME}?image=2')
+    assert answer.status == 400 and answer.body == rb'b\n\x1b[2J.png is gone, or no image'
+
+
 def test_addresses_to_listen_on():
     with page.listen('127.0.0.1', None) as first, page.listen('127.0.0.1', None) as second:
         ports = [listener.getsockname()[1] for listener in (first, second)]
@@ -387,10 +431,16 @@ def test_without_arguments_the_demo_or_else_the_weights(tmp_path):
     os.utime(demo / 'epoch_10.pth', (0, 0))
     assert find(tmp_path) == (demo / 'config.py', demo / 'epoch_10.pth')
     (demo / 'epoch_of_mine.pth').touch()
-    other = tmp_path / 'elsewhere' / 'lesa-3.ckpt'  # as filename_tmpl and out_dir have it
-    other.parent.mkdir()
+    other = tmp_path / 'elsewhere' / 'demo' / 'lesa-3.ckpt'
+    other.parent.mkdir(parents=True)
     other.touch()
     (demo / 'last_checkpoint').write_text(str(other), encoding='utf-8')
+    with pytest.raises(UserValueError, match='lesa-3.ckpt as the last checkpoint, which is not in'):
+        find(tmp_path)
+    hook = dict(out_dir=str(tmp_path / 'elsewhere'), filename_tmpl='lesa-{}.ckpt')
+    (demo / 'config.py').write_text(f'default_hooks = dict(checkpoint={hook})', encoding='utf-8')
+    assert find(tmp_path) == (demo / 'config.py', other)
+    (demo / 'last_checkpoint').unlink()
     assert find(tmp_path) == (demo / 'config.py', other)
     (demo / 'config.py').unlink()
     assert find(tmp_path)[1] == tmp_path / 'weights/ours.pth'
