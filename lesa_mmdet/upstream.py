@@ -120,6 +120,7 @@ PRIVATE = (
         'engine.hooks.fit_checkpoint engine.hooks.atomic_checkpoint',
         _AT_ONCE,
     ),
+    Private('mmengine.runner.Runner._has_loaded', 'engine.hooks.fit_checkpoint', _AT_ONCE),
     Private('mmengine.runner.Runner._train_loop', 'engine.hooks.fit_checkpoint', _AT_ONCE),
     Private('mmengine.runner.Runner._train_dataloader', 'engine.hooks.epoch_seed', _AT_ONCE),
     Private('mmengine.runner.Runner._val_loop', 'engine.hooks.fit_checkpoint', _AT_ONCE),

@@ -161,11 +161,16 @@ def _folder(out_dir: str | None, work_dir: str) -> str:
 
 
 def _numbered(folder: str, template: str) -> list[tuple[int, str]]:
-    """Numbers and paths of the files that have a template's names, the highest number first."""
+    """Numbers and paths of the files that have a template's names, the highest number first.
+
+    One that names all alike, so that each replaces the one before, has the number 0.
+    """
     found = []
+    below, name = os.path.split(template)
+    folder = os.path.join(folder, below)
     for entry in os.scandir(folder) if os.path.isdir(folder) else ():
-        for number in map(int, re.findall('[0-9]+', entry.name)):
-            if template.format(number) == entry.name and os.path.isfile(entry.path):
+        for number in {0, *map(int, re.findall('[0-9]+', entry.name))}:
+            if name.format(number) == entry.name and os.path.isfile(entry.path):
                 found.append((number, os.path.realpath(entry.path)))
     return sorted(found, reverse=True)
 

@@ -64,6 +64,8 @@ class TestNewest:
             ('lesa-{:03d}.ckpt', ['lesa-002.ckpt', 'lesa-010.ckpt']),
             ('2nd_{0}_of_12.pth', ['2nd_2_of_12.pth', '2nd_10_of_12.pth']),
             ('iter_{}.pth', ['epoch_99.pth', 'iter_7.pth']),
+            ('below/epoch_{}.pth', ['below/epoch_9.pth', 'below/epoch_10.pth']),
+            ('latest.pth', ['epoch_99.pth', 'latest.pth']),
         ],
     )
     def test_any_name_and_folder(self, template, names, tmp_path):
@@ -72,6 +74,7 @@ class TestNewest:
         folder.mkdir(parents=True)
         for place in (work_dir, folder):
             for time, name in enumerate(names):
+                (place / name).parent.mkdir(exist_ok=True)
                 save(place / name, 100 - time)
             assert find_newest(work_dir, str(place), template) == str(place / names[-1])
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, FlexibleRunner, Runner
 
 from ...checkpoints.fit import require_finite, strict_loading
 from ...checkpoints.structure import require_resumable
@@ -44,11 +44,17 @@ class FitCheckpointHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Choose the checkpoint to resume from."""
-        if trains(runner) and runner._resume is True and runner._load_from is None:
-            runner._load_from = find_newest(runner.work_dir, *place_of(runner))
-            if runner._load_from is None:
-                runner._resume = False
-                runner.logger.info(f'No checkpoint in {runner.work_dir}: the training starts anew.')
+        is_chosen = runner._resume is not True or runner._load_from or runner._has_loaded
+        if is_chosen or not trains(runner):
+            return
+        runner._load_from = find_newest(runner.work_dir, *place_of(runner))
+        if runner._load_from is None:
+            runner._resume = False
+            runner.logger.info(f'No checkpoint in {runner.work_dir}: the training starts anew.')
+        elif isinstance(
+            runner, FlexibleRunner
+        ):  # which has looked before, at mmengine's note alone
+            runner.load_or_resume()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare the checkpoint with the run."""
