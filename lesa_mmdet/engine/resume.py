@@ -179,7 +179,8 @@ def _read_note(note: Path, folder: str) -> str | None:
     """The checkpoint that mmengine has noted as the last one; None without a note.
 
     A note may have been written by anybody: only what lies in the work directory or the folder to
-    which the training saves is taken, no link, and nothing but a regular file on a disk.
+    which the training saves, or below, is taken, no link out of it, and nothing but a regular file
+    on a disk.
 
     Raises:
         FileNotFoundError: If the checkpoint is not there.
@@ -202,9 +203,9 @@ def _read_note(note: Path, folder: str) -> str | None:
             return last
         raise UserValueError(f'{what}, which is not in {folder}, where it is saved: {instead}')
     if os.path.isfile(last):
-        places = {os.path.realpath(place) for place in (folder, note.parent)}
+        places = [Path(place).resolve() for place in (folder, note.parent)]
         path = os.path.realpath(last)
-        if os.path.dirname(path) not in places or not last.isprintable():
+        if not any(map(Path(path).is_relative_to, places)) or not last.isprintable():
             raise UserValueError(f'{what}, which is not in {folder}: {instead}')
         return path
     if os.path.exists(last):

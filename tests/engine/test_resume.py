@@ -77,6 +77,9 @@ class TestNewest:
                 (place / name).parent.mkdir(exist_ok=True)
                 save(place / name, 100 - time)
             assert find_newest(work_dir, str(place), template) == str(place / names[-1])
+            (work_dir / 'last_checkpoint').write_text(str(place / names[-1]), encoding='utf-8')
+            assert find_newest(work_dir, str(place), template) == str(place / names[-1])
+            (work_dir / 'last_checkpoint').unlink()
 
     def test_what_mmengine_has_noted_comes_first(self, tmp_path):
         """Of another name; higher numbers are left over from another run."""
