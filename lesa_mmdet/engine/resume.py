@@ -128,7 +128,7 @@ def list_saved(
         for number, path in _numbered(place, name)
     ]
     note = Path(work_dir, _NOTE)
-    last = _read_note(note, folder)
+    last = _read_note(note, folder, os.path.dirname(template))
     paths = list(dict.fromkeys(path for _, _, path in found))
     if last is None:
         return paths
@@ -175,12 +175,12 @@ def _numbered(folder: str, template: str) -> list[tuple[int, str]]:
     return sorted(found, reverse=True)
 
 
-def _read_note(note: Path, folder: str) -> str | None:
+def _read_note(note: Path, folder: str, below: str) -> str | None:
     """The checkpoint that mmengine has noted as the last one; None without a note.
 
     A note may have been written by anybody: only what lies in the work directory or the folder to
-    which the training saves, or below, is taken, no link out of it, and nothing but a regular file
-    on a disk.
+    which the training saves is taken, or in the folder below that the template names, no link, and
+    nothing but a regular file on a disk.
 
     Raises:
         FileNotFoundError: If the checkpoint is not there.
@@ -203,9 +203,9 @@ def _read_note(note: Path, folder: str) -> str | None:
             return last
         raise UserValueError(f'{what}, which is not in {folder}, where it is saved: {instead}')
     if os.path.isfile(last):
-        places = [Path(place).resolve() for place in (folder, note.parent)]
+        places = {os.path.realpath(os.path.join(place, below)) for place in (folder, note.parent)}
         path = os.path.realpath(last)
-        if not any(map(Path(path).is_relative_to, places)) or not last.isprintable():
+        if os.path.dirname(path) not in places or not last.isprintable():
             raise UserValueError(f'{what}, which is not in {folder}: {instead}')
         return path
     if os.path.exists(last):
