@@ -15,7 +15,7 @@ val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
 test_evaluator = val_evaluator
 
 # At a constant rate, then down to zero: where the fall begins, the epochs before it do not know.
-max_epochs = 12
+max_epochs = 9
 train_cfg = dict(max_epochs=max_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=150),
@@ -23,7 +23,7 @@ param_scheduler = [
         type='LinearLR',
         start_factor=1,
         end_factor=0.001,
-        begin=max_epochs - 5,
+        begin=max_epochs - 2,
         end=max_epochs,
         convert_to_iter_based=True,
     ),
