@@ -127,6 +127,39 @@ def test_outputs_are_not_copied(operators, monkeypatch):
 
 
 X = torch.randn(2, 3, 8, 9)
+NAN, INF = float('nan'), float('inf')
+LOST = [(NAN,) * 4, (NAN, 1, 5, 5), (1, 1, NAN, 5), (-INF, 0, INF, 5), (0, 0, INF, INF)]
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize('sampling_ratio', [0, 2])
+@pytest.mark.parametrize('mode', ['avg', 'max'])
+@pytest.mark.parametrize('aligned', [True, False])
+def test_rois_that_are_not_finite_find_nothing(mode, sampling_ratio, aligned, dtype):
+    """Those of a training that diverges: torchvision's kernels would end the process."""
+    rois = torch.tensor([(0, *box) for box in LOST] + [(1, 1, 1, 5, 5)]).to(dtype)
+    x = torch.ones(2, 3, 8, 9, dtype=dtype, requires_grad=True)
+    out = ops.roi_align(x, rois, (3, 3), 1.0, sampling_ratio, mode, aligned)
+    assert (out[:-1] == 0).all() and out[-1].sum().item() == pytest.approx(27)
+    out.sum().backward()
+    assert (x.grad[0] == 0).all() and x.grad[1].sum().item() == pytest.approx(27, rel=0.02)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize('mask', [None, (2, 9, 6, 5)])
+@pytest.mark.parametrize('value', [NAN, INF, -INF])
+def test_offsets_that_are_no_numbers_find_nothing(value, mask, dtype):
+    torch.manual_seed(0)
+    x, weight = (torch.ones(size, dtype=dtype) for size in ((2, 4, 6, 5), (3, 4, 3, 3)))
+    offset = torch.zeros(2, 18, 6, 5, dtype=dtype)
+    offset[0, 0, 2, 2] = offset[0, 3, 2, 3] = value  # a row and a column of one tap each
+    inputs = [x, offset, *([torch.ones(mask, dtype=dtype)] if mask else []), weight]
+    inputs = [tensor.requires_grad_() for tensor in inputs]
+    function = ops.modulated_deform_conv2d if mask else ops.deform_conv2d
+    out = function(*inputs, *([None] if mask else []), 1, 1)
+    assert (out[0, :, 2, 2:4] == 32).all() and (out[1, :, 2, 2] == 36).all()
+    grads = torch.autograd.grad(out.sum(), inputs)
+    assert all(grad.isfinite().all() for grad in grads)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +174,14 @@ X = torch.randn(2, 3, 8, 9)
         (lambda: ops.roi_align(X[0], ROIS, 2), ValueError, r'input has shape \(3, 8, 9\)'),
         (lambda: ops.roi_align(X[:1], ROIS, 2), ValueError, 'images 0 to 1, but the input has 1'),
         (lambda: ops.roi_align(X, -ROIS, 2), ValueError, 'images -1 to 0, but the input has 2'),
+        (lambda: ops.roi_align(X, ROIS / 0, 2), ValueError, 'images nan to inf, but'),
+        (lambda: ops.roi_align(X, ROIS * NAN, 2), ValueError, 'images nan to nan, but'),
+        (
+            lambda: ops.roi_align(X[..., :0], ROIS, 2),
+            ValueError,
+            r'\(2, 3, 8, 0\): .* nothing to po',
+        ),
+        (lambda: ops.roi_pool(X[:, :, :0], ROIS, 2), ValueError, 'there is nothing to pool'),
         (lambda: ops.roi_pool(X, ROIS.double(), 2), TypeError, 'rois torch.float64'),
         (lambda: ops.nms(BOXES, SCORES.double(), 0.5), TypeError, 'scores torch.float64'),
         (lambda: ops.nms(BOXES, SCORES[:, None], 0.5), ValueError, r'scores has shape \(3, 1\)'),

@@ -215,11 +215,16 @@ def gradients(grad_output: torch.Tensor, tensors: dict, geometry: tuple[int, ...
 
 
 def arguments(tensors: dict) -> list[torch.Tensor]:
-    """Input, weight, offset, mask and bias as torchvision takes them: there have to be all."""
-    input, weight = tensors['input'], tensors['weight']
+    """Input, weight, offset, mask and bias as torchvision takes them: there have to be all.
+
+    An offset that is no number puts its sample outside, where it is zero, as mmcv's kernels have
+    it: torchvision's would read memory that is not the input's.
+    """
+    input, weight, offset = (tensors[name] for name in ('input', 'weight', 'offset'))
+    offset = offset.nan_to_num(torch.finfo(offset.dtype).min)
     mask = tensors.get('mask', input.new_zeros(len(input), 1))
     bias = tensors.get('bias', input.new_zeros(len(weight)))
-    return widened(input, weight, tensors['offset'], mask, bias)
+    return widened(input, weight, offset, mask, bias)
 
 
 def positions(offset: torch.Tensor, kernel: torch.Size, geometry: tuple[int, ...]) -> torch.Tensor:

@@ -9,6 +9,8 @@ from .checks import give, have_shape, same_dtype, widened
 
 operators = torch.ops.torchvision
 
+NOWHERE = -6e4  # a coordinate outside of any input, which float16 has
+
 
 def roi_align_forward(
     input: torch.Tensor,
@@ -46,7 +48,7 @@ def roi_align_forward(
     """
     check(input, rois)
     size = (aligned_height, aligned_width)
-    features, boxes = widened(input, rois)
+    features, boxes = widened(input, without_lost(rois))
     if pool_mode:
         pooled = operators.roi_align(features, boxes, spatial_scale, *size, sampling_ratio, aligned)
         give(output, pooled)
@@ -78,7 +80,7 @@ def roi_align_backward(
     check(grad_input, rois)
     same_dtype(grad_output=grad_output, rois=rois)
     size = (aligned_height, aligned_width)
-    grad, boxes = widened(grad_output, rois)
+    grad, boxes = widened(grad_output, without_lost(rois))
     shape = grad_input.shape
     if pool_mode:
         result = operators._roi_align_backward(
@@ -175,14 +177,26 @@ def roi_pool_backward(
     give(grad_input, result)
 
 
+def without_lost(rois: torch.Tensor) -> torch.Tensor:
+    """RoIs with those that are not finite outside of the input, where samples are zero.
+
+    torchvision's kernels would read memory that is not the input's.
+    """
+    images, coordinates = rois[:, :1], rois[:, 1:]
+    lost = ~coordinates.isfinite().all(1, keepdim=True)
+    return torch.cat([images, coordinates.masked_fill(lost, NOWHERE)], dim=1)
+
+
 def check(input: torch.Tensor, rois: torch.Tensor) -> None:
     """Refuse RoIs that do not fit; on a GPU, looking at the images' indices would wait for it."""
     have_shape('input', input, None, None, None, None)
     have_shape('rois', rois, None, 5)
     same_dtype(input=input, rois=rois)
+    if len(rois) and 0 in input.shape[2:]:
+        raise ValueError(f'input has shape {tuple(input.shape)}: there is nothing to pool')
     if rois.device.type == 'cpu' and len(rois):
-        first, last = rois[:, 0].aminmax()
-        if first < 0 or last >= len(input):
+        first, last = (index.item() for index in rois[:, 0].aminmax())
+        if not (first >= 0 and last < len(input)):  # NaN is no image either
             raise ValueError(
-                f'rois are of images {int(first)} to {int(last)}, but the input has {len(input)}'
+                f'rois are of images {first:g} to {last:g}, but the input has {len(input)}'
             )
