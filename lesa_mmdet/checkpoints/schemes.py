@@ -23,13 +23,12 @@ from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from tqdm import tqdm
 
+from ..utils import transfer
 from ..utils.errors import UserValueError
 from ..utils.text import shown
+from ..utils.transfer import CHUNK, read_chunks, read_length
 from .atomic import UNFINISHED
 from .files import read_checkpoint
-
-TIMEOUT = 30  # seconds without an answer
-CHUNK = 1 << 20
 
 
 def register() -> None:
@@ -109,16 +108,15 @@ def _download(url: str, path: Path) -> None:
 
 def _copy(url: str, file: BinaryIO) -> None:
     """Write what is at an address to a file, all of it."""
-    with urlopen(url, timeout=TIMEOUT) as answer:
-        length = answer.headers.get('Content-Length', '')
-        length = int(length) if re.fullmatch('[0-9]+', length) else None
+    with urlopen(url, timeout=transfer.TIMEOUT) as answer:
+        length = read_length(answer)
         if length is not None:
             if length > shutil.disk_usage(Path(file.name).parent).free:
                 raise OSError(f'it has {length:,} bytes, for which the disk has no room')
         elif not answer.chunked:
             raise OSError('the server does not say how large it is')
         with tqdm(total=length, unit='B', unit_scale=True, disable=None) as bar:
-            while chunk := answer.read(CHUNK):
+            for chunk in read_chunks(answer):
                 file.write(chunk)
                 bar.update(len(chunk))
     if length not in (None, file.tell()):

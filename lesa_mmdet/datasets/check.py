@@ -1,18 +1,21 @@
 """Find what is wrong with a data set before a training does."""
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..utils.errors import UserFileNotFoundError
+from ..utils.errors import UserFileNotFoundError, UserValueError
 from ..utils.paths import open_regular
 from ..utils.schema import TEXT, Kind, optional, read_json, require, whole
 from ..utils.text import shown
@@ -41,7 +44,10 @@ _ANNOTATIONS = {
     'categories': [{'id': _ID, 'name': TEXT}],
     'annotations?': [{'id': _ID_OR_NONE, 'image_id': _ID_OR_NONE, 'category_id': _ID}],
 }
+MAX_DECODED = 1 << 28  # pixels of an image; a gigabyte of colors
+MAX_AT_ONCE = 1 << 24  # pixels of one that is decoded beside others
 ORIENTATION = 0x0112  # EXIF: 5 to 8 are turned by 90 degrees
+_one_at_a_time = Lock()
 
 
 @dataclass
@@ -71,7 +77,7 @@ class Report:
         Args:
             first (int): How many problems of a kind to describe.
         """
-        lines = [f'{count:>9,}  {name}' for name, count in self.counts.items()]
+        lines = [f'{count:>9,}  {shown(name, 300)}' for name, count in self.counts.items()]
         for kind in Problem:
             found = self.problems.get(kind, [])
             if found:
@@ -205,7 +211,7 @@ def _check_annotations(ann_file: Path, need_masks: bool, report: Report) -> list
 
     sizes = {image['id']: (image['height'], image['width']) for image in images}
     labels = {category['id'] for category in categories}
-    for entry in tqdm(objects, desc=f'objects of {ann_file.name}'):
+    for entry in tqdm(objects, desc=f'objects of {shown(ann_file.name)}'):
         where = f'annotation {shown(entry["id"])} of image {shown(entry["image_id"])}'
         number = to_number(entry['id'])
         if number is None:
@@ -267,13 +273,23 @@ def _check_object(
 def _check_images(images: list[dict], paths: list[Path], decode: bool, report: Report) -> int:
     """Returns how many there are."""
 
+    expected = {
+        path: (image['width'], image['height']) for path, image in zip(paths, images, strict=True)
+    }
+
     def read(path: Path) -> tuple[int, int]:
         """Width and height as a training sees them."""
         with open_regular(path, 'image') as file, Image.open(file) as image:
-            if decode:
-                image.load()
-            turned = image.getexif().get(ORIENTATION, 1) >= 5
-            return image.size[::-1] if turned else image.size
+            width, height = image.size
+            if {width, height} != set(expected[path]):
+                return width, height  # that is said, and enough
+            if width * height > MAX_DECODED:
+                raise UserValueError(f'it has {width} x {height} pixels: too many to decode')
+            with _one_at_a_time if width * height > MAX_AT_ONCE else nullcontext():
+                if decode:
+                    image.load()
+                turned = image.getexif().get(ORIENTATION, 1) in range(5, 9)  # decodes a PNG
+            return (height, width) if turned else (width, height)
 
     found = 0
     for image, path, size in zip(images, paths, _read_all(read, paths), strict=True):
@@ -281,7 +297,7 @@ def _check_images(images: list[dict], paths: list[Path], decode: bool, report: R
         if isinstance(size, FileNotFoundError):
             report.add(Problem.IMAGE_MISSING, str(path))
         elif isinstance(size, Exception):
-            report.add(Problem.IMAGE_UNREADABLE, f'{path}: {size}')
+            report.add(Problem.IMAGE_UNREADABLE, f'{path}: {_explain(size)}')
         elif size != (image['width'], image['height']):
             report.add(Problem.IMAGE_SIZE, _describe_sizes(path, size, image))
     return found
@@ -292,6 +308,8 @@ def _check_maps(images: list[dict], paths: list[Path], needed: bool, report: Rep
 
     def read(path: Path) -> tuple[tuple[int, int], np.ndarray]:
         with open_regular(path, 'image') as file, Image.open(file) as image:
+            if math.prod(image.size) > MAX_DECODED:
+                raise UserValueError(f'it has {math.prod(image.size):,} pixels: too many to decode')
             return image.size, np.setdiff1d(np.asarray(image), STUFF_LABELS)
 
     found = 0
@@ -301,7 +319,7 @@ def _check_maps(images: list[dict], paths: list[Path], needed: bool, report: Rep
             if needed:
                 report.add(Problem.MAP_MISSING, str(path))
         elif isinstance(content, Exception):
-            report.add(Problem.MAP_UNREADABLE, f'{path}: {content}')
+            report.add(Problem.MAP_UNREADABLE, f'{path}: {_explain(content)}')
         else:
             size, unknown = content
             if size != (image['width'], image['height']):
@@ -321,8 +339,12 @@ def _read_all(read: Callable[[Path], Any], paths: list[Path]) -> Iterator[Any]:
             return error
 
     with ThreadPoolExecutor() as pool:
-        name = paths[0].parent.name if paths else ''
+        name = shown(paths[0].parent.name) if paths else ''
         yield from tqdm(pool.map(try_to_read, paths), desc=f'files in {name}/', total=len(paths))
+
+
+def _explain(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _describe_sizes(path: Path, size: tuple[int, int], image: dict) -> str:

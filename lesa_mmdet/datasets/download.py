@@ -1,7 +1,6 @@
 """Download archives, go on where a download broke off, and unpack them."""
 
 import os
-import re
 import shutil
 import time
 from http.client import HTTPException
@@ -13,11 +12,11 @@ from zlib import crc32, error
 
 from tqdm import tqdm
 
+from ..utils import transfer
 from ..utils.text import shown
+from ..utils.transfer import CHUNK, TooSlowError, read_chunks, read_length
 
-TIMEOUT = 30  # seconds without an answer
-TRIES = 5  # in a row without a byte
-CHUNK = 1 << 20
+TRIES = 5  # in a row without a byte, or with next to none
 
 
 def get_size(url: str) -> int:
@@ -33,13 +32,13 @@ def get_size(url: str) -> int:
         OSError: If the server cannot be reached, has no such file, or does not say.
     """
     try:
-        with urlopen(Request(url, method='HEAD'), timeout=TIMEOUT) as answer:
-            size = answer.headers.get('Content-Length')
+        with urlopen(Request(url, method='HEAD'), timeout=transfer.TIMEOUT) as answer:
+            size = read_length(answer)
     except (OSError, HTTPException) as error:
         raise OSError(f'{url} cannot be reached: {_explain(error)}') from error
-    if not re.fullmatch('[0-9]+', size or ''):
+    if size is None:
         raise OSError(f'{url}: the server does not say how large it is')
-    return int(size)
+    return size
 
 
 def get_progress(path: Path) -> int:
@@ -82,9 +81,10 @@ def download(url: str, path: Path) -> None:
     failures = 0
     with tqdm(total=size, initial=have, unit='B', unit_scale=True, desc=path.name) as bar:
         while have < size:
-            error = _append(url, part, bar)
+            error = _append(url, part, bar, size)
             before, have = have, get_progress(part)
-            failures = 0 if have > before else failures + 1
+            goes_on = have > before and not isinstance(error, TooSlowError)
+            failures = 0 if goes_on else failures + 1
             if failures == TRIES:
                 raise OSError(
                     f'{url} broke off at {have:,} of {size:,} bytes ({_explain(error)}): '
@@ -98,18 +98,24 @@ def download(url: str, path: Path) -> None:
     os.replace(part, path)
 
 
-def _append(url: str, part: Path, bar: tqdm) -> Exception | None:
-    """Add what comes in one connection. Returns why it broke off, if it did."""
+def _append(url: str, part: Path, bar: tqdm, size: int) -> Exception | None:
+    """Add what comes in one connection, but not much more than a size.
+
+    Returns:
+        Exception, optional: Why it broke off, if it did.
+    """
     have = get_progress(part)
     request = Request(url, headers={'Range': f'bytes={have}-'} if have else {})
     try:
-        with urlopen(request, timeout=TIMEOUT) as answer:
+        with urlopen(request, timeout=transfer.TIMEOUT) as answer:
             goes_on = answer.status == 206 and have
             bar.update((have if goes_on else 0) - bar.n)
             with part.open('ab' if goes_on else 'wb') as file:
-                while chunk := answer.read(CHUNK):
+                for chunk in read_chunks(answer):
                     file.write(chunk)
                     bar.update(len(chunk))
+                    if file.tell() > size:
+                        break
     except (OSError, HTTPException) as error:
         return error
     return None

@@ -10,6 +10,7 @@ from ..utils.schema import whole
 from ..utils.text import shown
 from .problems import Problem
 
+MAX_OUTLINE = 4_000_000  # pixels of an object's, for each of which pycocotools takes 40 bytes
 _LENGTH = whole(-(2**40), 2**40)  # whose sums int64 holds
 
 
@@ -56,6 +57,9 @@ def find_mask_problem(segmentation: Any, height: int, width: int) -> tuple[Probl
     reach = 2 * max(height, width)
     if not (abs(points) <= reach).all():
         return Problem.MASK_BROKEN, f'a polygon with coordinates beyond {reach} pixels or undefined'
+    outline = sum(abs(np.diff(array.reshape(-1, 2), axis=0)).max(1).sum() for array in arrays)
+    if outline > MAX_OUTLINE:
+        return Problem.MASK_BROKEN, f'a polygon with an outline of {outline:,.0f} pixels'
     rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
     return None if coco_mask.area(rle) else (Problem.MASK_EMPTY, 'polygons that cover no pixel')
 

@@ -13,6 +13,7 @@ from mmengine.fileio import LocalBackend
 from mmengine.runner import CheckpointLoader, load_checkpoint
 
 from lesa_mmdet.checkpoints import schemes
+from lesa_mmdet.utils import transfer
 
 from helpers import pickles
 
@@ -158,7 +159,7 @@ class TestDownload:
     def load(self, server, monkeypatch):
         folder, url = server
         torch.save({'state_dict': {'weight': torch.ones(2)}}, folder / 'file.pth')
-        monkeypatch.setattr(schemes, 'TIMEOUT', 0.3)
+        monkeypatch.setattr(transfer, 'TIMEOUT', 0.3)
 
         def load(path):
             address = url.replace('file.pth', path)
