@@ -236,9 +236,9 @@ def require_finite(weights: Mapping[str, Any], own: Mapping[str, Tensor] | None 
             float64 may be infinite in its dtype.
 
     Raises:
-        ValueError: If some are infinite or not a number, or complex.
+        ValueError: If some are infinite or not a number, complex, or variances below 0.
     """
-    infinite, complex_ = [], []
+    infinite, complex_, negative = [], [], []
     for key, value in weights.items():
         if not isinstance(value, Tensor) or value.is_meta:
             continue
@@ -250,10 +250,17 @@ def require_finite(weights: Mapping[str, Any], own: Mapping[str, Tensor] | None 
                 value = value.to(target.dtype)
             if not value.isfinite().all():
                 infinite.append(key)
+            elif key.endswith('running_var') and (value < 0).any():
+                negative.append(key)
     if complex_:
         raise UserValueError(
             f'the weights are complex numbers: {describe({"tensors": complex_})}, of which a model '
             'would take the real part alone'
+        )
+    if negative:
+        raise UserValueError(
+            f'variances are below 0 ({describe({"tensors": negative})}), whose square roots are no '
+            'numbers: the file is damaged, or no training has written it'
         )
     if infinite:
         raise UserValueError(
