@@ -1,3 +1,6 @@
+KINDS = 'silent', 'unclear', 'hung', 'over memory'
+
+
 def pytest_terminal_summary(terminalreporter):
     """Sum the table up, whichever processes its cases ran in."""
     verdicts = [
@@ -7,5 +10,5 @@ def pytest_terminal_summary(terminalreporter):
         if getattr(report, 'when', None) == 'call' and 'verdict' in dict(report.user_properties)
     ]
     if verdicts:
-        counts = (f'{kind} {verdicts.count(kind)}' for kind in ('silent', 'unclear'))
+        counts = (f'{kind} {verdicts.count(kind)}' for kind in KINDS)
         terminalreporter.write_line(f'bad input: {len(verdicts)} cases: {", ".join(counts)}')
