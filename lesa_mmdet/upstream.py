@@ -15,7 +15,7 @@ from .utils.stacks import explain, refuse_both
 try:
     refuse_both()
     import mmcv.ops  # noqa: F401
-    import mmdet  # noqa: F401
+    import mmdet.datasets  # noqa: F401
     import mmengine  # noqa: F401
 except ImportError as error:
     raise explain(error) from error

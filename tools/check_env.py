@@ -19,6 +19,7 @@ A_STACK = (
 # What is imported, and where to get it.
 PROJECT = {
     'torch': 'pip install torch torchvision',
+    'mmcv.version': A_STACK,  # needs no operators
     'mmcv.ops': 'pip install ./mmcv_torchvision',
     'mmdet.apis': A_STACK,
     'cv2': 'pip install opencv-python-headless',
@@ -27,6 +28,8 @@ PROJECT = {
     'pycocotools': 'pip install pycocotools',
     'lesa_mmdet': 'pip install --no-deps -e .',
 }
+# What fails with another, for the same reason.
+BUILT_ON = {'mmcv.ops': 'mmcv.version', 'mmdet.apis': 'mmcv.ops', 'lesa_mmdet': 'mmdet.apis'}
 TESTS = dict.fromkeys(
     ('hypothesis', 'onnx', 'onnxscript', 'pyrefly', 'pytest', 'ruff', 'xdist'),
     'pip install -r requirements/tests.txt',
@@ -95,22 +98,28 @@ def without_cuda() -> str | None:
     if ext.__file__.endswith('.py'):
         remedy = 'pip install --force-reinstall --no-cache-dir torch torchvision, from one index'
     else:
-        remedy = f'pip uninstall mmcv onedl-mmcv, then {A_STACK}'
+        remedy = f'pip uninstall mmcv mmcv-lite onedl-mmcv, then {A_STACK}'
     return f'the operators ({operators()}) are for CPUs, but torch uses a GPU -> {remedy}'
 
 
 def check_modules(modules: dict[str, str]) -> list[str]:
     """What cannot be imported, why, and what to do about it."""
-    problems = []
+    problems = {}
     for module, remedy in modules.items():
+        if BUILT_ON.get(module) in problems:
+            problems[module] = ''
+            continue
         try:
             import_module(module)
         except ImportError as error:
-            problems.append(f'  {module}: {error} -> {remedy}')
+            says_it_itself = 'pip ' in str(error)
+            problems[module] = f'  {module}: {error}' + ('' if says_it_itself else f' -> {remedy}')
         except Exception as error:  # nothing that installing it would mend
             text = str(error).partition('\n')[0]
-            problems.append(f'  {module}: is installed, but fails: {type(error).__name__}: {text}')
-    return problems
+            problems[module] = (
+                f'  {module}: is installed, but fails: {type(error).__name__}: {text}'
+            )
+    return list(filter(None, problems.values()))
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

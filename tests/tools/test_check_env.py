@@ -89,3 +89,25 @@ def test_check_env_advises_to_install_only_what_is_missing(monkeypatch):
     missing, failing = check({'a': 'pip install a', 'b': 'pip install b'})
     assert missing == '  a: no a -> pip install a'
     assert failing == '  b: is installed, but fails: RuntimeError: Could not find home'
+
+
+def test_check_env_says_a_trouble_once(check_env, monkeypatch):
+    """Not of all that is built on it, and no command beside one that the sentence has."""
+    tried = []
+
+    def fail(module):
+        tried.append(module)
+        if module == 'mmcv.ops':
+            raise ImportError('mixed: pip uninstall mmcv')
+        if module in ('cv2', 'mmcv.version'):
+            raise ModuleNotFoundError(f'No module named {module}')
+
+    monkeypatch.setattr(check_env, 'import_module', fail)
+    cv2, mmcv_itself = check_env.check_modules(check_env.PROJECT)[::-1]
+    assert cv2.endswith(' -> pip install opencv-python-headless')
+    assert mmcv_itself.endswith(
+        f'  mmcv.version: No module named mmcv.version -> {check_env.A_STACK}'
+    )
+    assert not {'mmcv.ops', 'mmdet.apis', 'lesa_mmdet'} & set(tried)
+    [alone] = check_env.check_modules({'mmcv.ops': 'pip install another'})
+    assert alone == '  mmcv.ops: mixed: pip uninstall mmcv'
