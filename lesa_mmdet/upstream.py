@@ -7,9 +7,10 @@ stack is missing, or would go round what we override, one sentence says so.
 
 import inspect
 import pkgutil
+import warnings
 from functools import partial
-from typing import NamedTuple
 
+from .attention.private import Private
 from .utils.stacks import explain, refuse_both
 
 try:
@@ -62,23 +63,8 @@ __all__ = [
 ]
 
 
-class Private(NamedTuple):
-    """A name of another package that is not for others to use.
-
-    Attributes:
-        name (str): Where it is. Of a method that we override, or call by position, with its
-            arguments: that is compared when the package is imported.
-        users (str): Our modules that use it.
-        without (str): What happens if it is gone.
-    """
-
-    name: str
-    users: str
-    without: str
-
-
 _AT_ONCE = 'AttributeError when it is first used, before anything is trained or written'
-# All of them but for those of attention/, which has its own table.
+# All of them but for those of attention/, which has its own table. Functions have their arguments.
 PRIVATE = (
     Private(
         'mmengine.hooks.CheckpointHook._save_checkpoint_with_step(self, runner, step, meta)',
@@ -125,20 +111,15 @@ PRIVATE = (
     Private('mmengine.runner.Runner._train_dataloader', 'engine.hooks.epoch_seed', _AT_ONCE),
     Private('mmengine.runner.Runner._val_loop', 'engine.hooks.fit_checkpoint', _AT_ONCE),
     Private('mmengine.runner.Runner._test_loop', 'engine.hooks.fit_checkpoint', _AT_ONCE),
-    Private(
-        'mmengine.logging.HistoryBuffer._log_history',
-        'checkpoints.pickles',
-        'a resumed training smooths what it logs from its own iterations on',
-    ),
-    Private(
-        'mmengine.logging.HistoryBuffer._count_history',
-        'checkpoints.pickles',
-        'a resumed training smooths what it logs from its own iterations on',
-    ),
-    Private(
-        'mmpretrain.apis.model.get_model._dataset_meta',
-        'apis.load',
-        'a classifier has the names of its classes in dataset_meta alone, and shows numbers',
+    Private('mmpretrain.apis.model.get_model._dataset_meta', 'apis.load', _AT_ONCE),
+    *(
+        # In tools/train.py and tools/test.py; mmpretrain's have the same.
+        Private(
+            f'mmdet.tools.{name}',
+            'engine.launch',
+            'ImportError before anything is trained or tested',
+        )
+        for name in ('main()', 'parse_args()')
     ),
     *(
         Private(f'torch.nn.Module._{name}', 'models.layers.norm', _AT_ONCE)
@@ -162,7 +143,11 @@ PRIVATE = (
     Private(
         'torch._C._autograd._saved_tensors_hooks_is_enabled', 'models.layers.recompute', _AT_ONCE
     ),
-    Private('pycocotools.coco.open', 'upstream', "annotations are read in the locale's encoding"),
+    Private(
+        'pycocotools.coco.open',
+        'upstream',
+        "a warning: annotations are read in the locale's encoding",
+    ),
 )
 
 
@@ -170,11 +155,11 @@ def check_private(table: tuple[Private, ...] = PRIVATE) -> None:
     """Refuse a version of another package that would go round what we override, without a word.
 
     Raises:
-        ImportError: If a method with arguments in the table is gone or takes others.
+        ImportError: If a method that we override is gone or takes other arguments.
     """
     for private in table:
         name, _, arguments = private.name.partition('(')
-        if not arguments:
+        if not arguments.startswith('self'):
             continue
         try:
             found = ', '.join(inspect.signature(pkgutil.resolve_name(name)).parameters)
@@ -188,9 +173,19 @@ def check_private(table: tuple[Private, ...] = PRIVATE) -> None:
             )
 
 
+def open_utf8() -> None:
+    """Let pycocotools read annotations as the UTF-8 that they are, for mmdet's metrics, too."""
+    coco.open = partial(open, encoding='utf-8')
+    if 'open' not in coco.COCO.__init__.__code__.co_names:
+        warnings.warn(
+            'the installed pycocotools does not open annotations as lesa_mmdet knows: they are '
+            "read in the locale's encoding, unless PYTHONUTF8=1 is set",
+            stacklevel=2,
+        )
+
+
 check_private()
-# Annotations are UTF-8; pycocotools opens them in the locale's encoding, for mmdet's metrics, too.
-coco.open = partial(open, encoding='utf-8')
+open_utf8()
 
 
 def register_backbone(backbone: type) -> type:

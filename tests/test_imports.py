@@ -1,13 +1,12 @@
 """Imports run one way: from a folder to those that stand before it, and in no circle."""
 
 import ast
-import subprocess
-import sys
 from graphlib import TopologicalSorter
 
 import lesa_mmdet
 
 from helpers.paths import ROOT
+from helpers.processes import execute
 
 PACKAGE = ROOT / 'lesa_mmdet'
 ORDER = (
@@ -53,13 +52,7 @@ def test_no_circle():
 
 def test_the_package_alone_brings_neither_mmdets_apis_nor_pictures():
     code = 'import sys, lesa_mmdet; print("LOADED", *sorted(sys.modules))'
-    out = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', code],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        encoding='utf-8',
-    ).stdout
-    loaded = set(out.partition('LOADED')[2].split())
+    loaded = set(execute(code).partition('LOADED')[2].split())
     assert 'mmdet.models' in loaded and 'mmdet.apis' not in loaded
     # matplotlib is there all the same: mmdet.models -> mmdet.utils -> mot_error_visualize.
     ours = [name.split('.')[1:] for name in loaded if name.startswith('lesa_mmdet.')]

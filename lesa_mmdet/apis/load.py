@@ -57,8 +57,10 @@ def load_model(
     init_default_scope(scope)
     if scope == 'mmpretrain':
         from mmpretrain import get_model as build
+
+        names = '_dataset_meta'
     else:
-        build = init_detector
+        build, names = init_detector, 'dataset_meta'
     with warnings.catch_warnings():  # that there is no checkpoint yet
         warnings.simplefilter('ignore')
         model = build(cfg, None, device=device)
@@ -69,7 +71,7 @@ def load_model(
         raise UserValueError(
             f'{checkpoint} does not go into the model of {cfg.filename}: {error}'
         ) from error
-    _name_classes(model, content.get('meta') or {})
+    _name_classes(model, names, content.get('meta') or {})
     model.cfg = cfg
     guard_masks(model)
     return model
@@ -83,10 +85,9 @@ def _check_device(device: str) -> None:
         raise UserValueError(f'device {device!r} cannot be used: {reason}') from error
 
 
-def _name_classes(model: nn.Module, meta: Mapping[str, Any]) -> None:
+def _name_classes(model: nn.Module, attribute: str, meta: Mapping[str, Any]) -> None:
     """Give a model the names of the classes that its checkpoint has learnt, if that has them."""
     names = {key.lower(): value for key, value in (meta.get('dataset_meta') or {}).items()}
     classes = names.get('classes') or meta.get('CLASSES')  # of mmdet 3, of mmdet 2
-    own = '_dataset_meta' if hasattr(model, '_dataset_meta') else 'dataset_meta'  # mmpretrain's
     if classes:
-        setattr(model, own, {**names, **getattr(model, own), 'classes': classes})
+        setattr(model, attribute, {**names, **getattr(model, attribute), 'classes': classes})

@@ -1,13 +1,13 @@
-"""Names of PyTorch that are not for others to use, all that attention uses."""
+"""Names of PyTorch that are not for others to use: all that attention takes, in a table."""
 
 from typing import NamedTuple
 
 
 class Private(NamedTuple):
-    """A name of PyTorch that is not for others to use.
+    """A name of another package that is not for others to use.
 
     Attributes:
-        name (str): Where it is.
+        name (str): Where it is; a function's with its arguments, if it is overridden or passed on.
         users (str): Our modules that use it.
         without (str): What happens if it is gone.
     """

@@ -20,7 +20,7 @@ STATISTICS = ('current', 'max', 'mean', 'min')
 
 
 class Rejected(ValueError):
-    """A checkpoint asks for what is not allowed: 'it ...', what it does, for people."""
+    """A checkpoint asks for what is not allowed. The text says what it does: 'it ...'."""
 
 
 class DType:
@@ -83,7 +83,8 @@ class History:
         """mmengine's log history, with its own statistics and not those of the file."""
         if type(self.values) is not Array or type(self.counts) is not Array:
             raise Rejected('it asks for a log history without arrays')
-        values, counts = self.values.array, self.counts.array
+        values: Any = self.values.array
+        counts: Any = self.counts.array
         if not (
             values.ndim == counts.ndim == 1
             and len(values) == len(counts)
@@ -93,9 +94,7 @@ class History:
             raise Rejected('it asks for a log history of something else than numbers in a row')
         if type(self.max_length) is not int or self.max_length < 1:
             raise Rejected(f'it asks for a log history of {shown(self.max_length)} entries')
-        history = HistoryBuffer(max_length=self.max_length)
-        history._log_history, history._count_history = values, counts
-        return history
+        return HistoryBuffer(values, counts, self.max_length)
 
 
 def begin_array(kind: Any, *_: Any) -> Array:

@@ -71,7 +71,7 @@ def _choose_tool(name: str) -> tuple[dict[str, Any], Namespace, Config]:
     path = next((a for a in sys.argv[1:] if is_config(a) and Path(a).is_file()), None)
     cfg = read_config(path) if path else Config()  # without one, the tool says what is wrong
     package = 'mmpretrain' if cfg.get('default_scope') == 'mmpretrain' else 'mmdet'
-    tool = runpy.run_path(str(find_tool(f'{name}.py', package)))
+    tool = _load_tool(find_tool(f'{name}.py', package))
     args = tool['parse_args']()
     if args.config != path:
         cfg = read_config(args.config)
@@ -93,6 +93,22 @@ def find_tool(name: str, package: str = 'mmdet') -> Path:
         raise UserFileNotFoundError(
             f"{package}'s own tools/{name} is not at {tool}: install {package} as a package "
             f'(pip install {package})'
+        )
+    return tool
+
+
+def _load_tool(path: Path) -> dict[str, Any]:
+    """What a tool defines.
+
+    Raises:
+        ImportError: If its ``main`` would read the arguments again, instead of taking ours.
+    """
+    tool = runpy.run_path(str(path))
+    called = tool['main'].__code__.co_names if 'main' in tool else ()
+    if 'parse_args' not in tool or 'parse_args' not in called:
+        raise ImportError(
+            f'{path} is not what lesa_mmdet knows: it has no main() that calls parse_args(); '
+            'install one of the versions in requirements/'
         )
     return tool
 

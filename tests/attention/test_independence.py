@@ -1,9 +1,7 @@
 """The code of ``lesa_mmdet.attention`` imports only torch: here it is loaded by its path alone."""
 
-import subprocess
-import sys
-
 from helpers.paths import ROOT
+from helpers.processes import execute
 
 # einops and NumPy come with a plugin of mmdet, but not with torch.
 PROGRAM = """
@@ -33,10 +31,4 @@ print(*sorted(loaded & {'mmcv', 'mmdet', 'mmengine', 'lesa_mmdet'}), 'computed')
 
 
 def test_loads_and_computes_where_only_torch_can_be_imported():
-    result = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', PROGRAM, ROOT / 'lesa_mmdet' / 'attention'],
-        capture_output=True,
-        encoding='utf-8',
-    )
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == ['computed']
+    assert execute(PROGRAM, ROOT / 'lesa_mmdet' / 'attention').split() == ['computed']

@@ -8,11 +8,12 @@ import warnings
 import pytest
 import torch
 
-from lesa_mmdet.attention import attend, private
+from lesa_mmdet.attention import attend, first_use, private
 from lesa_mmdet.attention.decomposed import chunked
 from lesa_mmdet.attention.private import PRIVATE
 
 from helpers.paths import ROOT
+from helpers.processes import execute
 
 PACKAGE = ROOT / 'lesa_mmdet'
 NOT_PRIVATE = {'_C', '_replace'}  # torch._C on the way to a name, and a named tuple's method
@@ -69,6 +70,54 @@ def test_the_table_imports_nothing_of_ours():
     ]
 
 
+def attended(backward=False):
+    inputs = [torch.randn(1, 1, 6, n, requires_grad=backward) for n in (2, 2, 2, 2, 3)]
+    out = attend(*inputs, backend='chunked')
+    if backward:
+        out.sum().backward()
+
+
+# What a name is taken from, and what fails loudly without it.
+GONE = {
+    '_are_functorch_transforms_active': (torch._C, attended),
+    '_AutoDispatchBelowAutograd': (torch._C, attended),
+    '_softmax_backward_data': (torch, lambda: attended(backward=True)),
+    '_current_graph_task_id': (
+        torch._C,
+        lambda: first_use.passes(
+            'decomposed', torch.device('cpu'), (torch.float32,) * 5, (1, 2), (3, 4)
+        ),
+    ),
+}
+
+
+def test_every_name_of_the_table_is_taken_away():
+    names = {private.name.rpartition('.')[2] for private in PRIVATE}
+    assert names == {*GONE, '_linear_pointwise', '_BatchNorm'}
+
+
+@pytest.mark.parametrize('name', GONE)
+def test_without_a_name_it_fails_loudly(name, monkeypatch):
+    owner, use = GONE[name]
+    monkeypatch.setattr(first_use, '_PASSED', {})
+    monkeypatch.delattr(owner, name)
+    with pytest.raises(AttributeError, match=name):
+        use()
+    (private,) = (p for p in PRIVATE if p.name.endswith(f'.{name}'))
+    assert private.without.startswith('AttributeError ')
+
+
+def test_without_batch_norms_the_package_does_not_start():
+    code = (
+        'import torch\n'
+        'del torch.nn.modules.batchnorm._BatchNorm\n'
+        'try:\n    import lesa_mmdet\n'
+        'except ImportError as error:\n    print("SAID", error)\n'
+    )
+    out = execute(code)
+    assert out.startswith('SAID ') and '_BatchNorm' in out and out.count('\n') == 1
+
+
 def test_without_products_of_onednn_there_is_a_warning(monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, 'is_available', lambda: True)
     monkeypatch.setattr(torch.ops, 'mkldnn', object())
@@ -78,21 +127,3 @@ def test_without_products_of_onednn_there_is_a_warning(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         assert not chunked._has_onednn()
-
-
-@pytest.mark.parametrize(
-    ('module', 'name'),
-    [(torch._C, '_are_functorch_transforms_active'), (torch._C, '_AutoDispatchBelowAutograd')],
-)
-def test_without_what_registers_operators_it_fails_loudly(module, name, monkeypatch):
-    monkeypatch.delattr(module, name)
-    inputs = [torch.randn(1, 1, 6, channels) for channels in (2, 2, 2, 2, 3)]
-    with pytest.raises(AttributeError, match=name):
-        attend(*inputs, backend='chunked')
-
-
-def test_without_the_softmaxs_gradient_the_backward_pass_fails_loudly(monkeypatch):
-    monkeypatch.delattr(torch, '_softmax_backward_data')
-    inputs = [torch.randn(1, 1, 6, n, requires_grad=True) for n in (2, 2, 2, 2, 3)]
-    with pytest.raises(AttributeError, match='_softmax_backward_data'):
-        attend(*inputs, backend='chunked').sum().backward()

@@ -13,9 +13,6 @@ from torch.utils.checkpoint import checkpoint
 
 from .norm import is_intercepted
 
-# Tells the innermost hooks for saved tensors. It is private, so it may go.
-_outer_hooks = getattr(torch._C._autograd, '_top_saved_tensors_default_hooks', None)
-
 
 def checkpointed(
     function: Callable[..., Tensor], *inputs: Tensor, modules: Sequence[nn.Module]
@@ -97,10 +94,11 @@ def _recomputed(
 
 def _is_packed() -> bool:
     """Whether what is saved is packed already, by a checkpoint around for example."""
-    if _outer_hooks is None:
+    innermost_hooks = getattr(torch._C._autograd, '_top_saved_tensors_default_hooks', None)
+    if innermost_hooks is None:
         _warn_once('this PyTorch does not tell whether hooks pack what is saved')
         return True
-    return _outer_hooks(True) is not None
+    return innermost_hooks(True) is not None
 
 
 @cache
