@@ -1,200 +1,145 @@
 """Deformable convolution (Dai et al. 2017), and with masks (Zhu et al. 2018)."""
 
+from operator import itemgetter
+
 import torch
+from torch import Tensor
 
 from .checks import give, have_shape, same_dtype, widened
 
 operators = torch.ops.torchvision
+# Of mmcv's keywords, without and with a mask, torchvision's arguments from stride to offset groups.
+# The others are not used: the weight has the kernel's size, and how many images are taken at once
+# (im2col_step), torchvision decides.
+geometry_of = itemgetter(
+    'dH', 'dW', 'padH', 'padW', 'dilationH', 'dilationW', 'group', 'deformable_group'
+)
+modulated_geometry_of = itemgetter(
+    *('stride_h', 'stride_w', 'pad_h', 'pad_w', 'dilation_h', 'dilation_w'),
+    *('group', 'deformable_group'),
+)
 
 
 def deform_conv_forward(
-    input: torch.Tensor,
-    weight: torch.Tensor,
-    offset: torch.Tensor,
-    output: torch.Tensor,
-    columns: torch.Tensor,
-    ones: torch.Tensor,
-    *,
-    kW: int,
-    kH: int,
-    dW: int,
-    dH: int,
-    padW: int,
-    padH: int,
-    dilationW: int,
-    dilationH: int,
-    group: int,
-    deformable_group: int,
-    im2col_step: int,
+    input: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    output: Tensor,
+    columns: Tensor,
+    ones: Tensor,
+    **sizes: int,
 ) -> None:
     """Convolve the input at places that offsets move.
 
     Args:
-        input (torch.Tensor): Shape (batch, channels, height, width).
-        weight (torch.Tensor): Shape (out_channels, channels / group, kH, kW).
-        offset (torch.Tensor): Pairs of rows and columns, in cells of the input: shape (batch,
+        input (Tensor): Shape (batch, channels, height, width).
+        weight (Tensor): Shape (out_channels, channels / group, kH, kW).
+        offset (Tensor): Pairs of rows and columns, in cells of the input: shape (batch,
             2 * deformable_group * kH * kW, out_height, out_width).
-        output (torch.Tensor): Filled, shape (batch, out_channels, out_height, out_width).
-        columns (torch.Tensor): Takes notes of a backward pass.
-        ones (torch.Tensor): Not used.
-        im2col_step (int): Not used: torchvision chooses how many images it takes at once.
+        output (Tensor): Filled, shape (batch, out_channels, out_height, out_width).
+        columns (Tensor): Takes notes of a backward pass.
+        ones (Tensor): Not used.
+        **sizes (int): mmcv's keywords: ``kH``, ``dH`` (stride), ``padH``, ``dilationH``, the same
+            with ``W``, ``group``, ``deformable_group`` and ``im2col_step``.
 
     Raises:
         TypeError: If dtypes differ.
         ValueError: If shapes do not fit.
     """
-    geometry = (dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
     tensors = dict(input=input, weight=weight, offset=offset)
-    give(output, convolve(tensors, geometry, output.shape))
+    give(output, convolve(tensors, geometry_of(sizes), output.shape))
 
 
 def deform_conv_backward_input(
-    input: torch.Tensor,
-    offset: torch.Tensor,
-    grad_output: torch.Tensor,
-    grad_input: torch.Tensor,
-    grad_offset: torch.Tensor,
-    weight: torch.Tensor,
-    columns: torch.Tensor,
-    *,
-    kW: int,
-    kH: int,
-    dW: int,
-    dH: int,
-    padW: int,
-    padH: int,
-    dilationW: int,
-    dilationH: int,
-    group: int,
-    deformable_group: int,
-    im2col_step: int,
+    input: Tensor,
+    offset: Tensor,
+    grad_output: Tensor,
+    grad_input: Tensor,
+    grad_offset: Tensor,
+    weight: Tensor,
+    columns: Tensor,
+    **sizes: int,
 ) -> None:
     """Fill the gradients of input and offset; the weight's, which comes along, is noted."""
-    geometry = (dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
     tensors = dict(input=input, weight=weight, offset=offset)
-    grads = gradients(grad_output, tensors, geometry)
+    grads = gradients(grad_output, tensors, geometry_of(sizes))
     give(grad_input, grads['input'])
     give(grad_offset, grads['offset'])
     columns.noted = grad_output, grads['weight']
 
 
 def deform_conv_backward_parameters(
-    input: torch.Tensor,
-    offset: torch.Tensor,
-    grad_output: torch.Tensor,
-    grad_weight: torch.Tensor,
-    columns: torch.Tensor,
-    ones: torch.Tensor,
+    input: Tensor,
+    offset: Tensor,
+    grad_output: Tensor,
+    grad_weight: Tensor,
+    columns: Tensor,
+    ones: Tensor,
     *,
-    kW: int,
-    kH: int,
-    dW: int,
-    dH: int,
-    padW: int,
-    padH: int,
-    dilationW: int,
-    dilationH: int,
-    group: int,
-    deformable_group: int,
     scale: float,
-    im2col_step: int,
+    **sizes: int,
 ) -> None:
     """Fill the gradient of the weight, as noted by the same backward pass, or computed."""
     noted_for, grad = columns.__dict__.pop('noted', (None, None))
     if noted_for is not grad_output:
-        geometry = (dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
-        # Of the weight, mmcv passes only its gradient: linear in it, that does not depend on it.
+        # mmcv does not pass the weight, but its gradient depends on its shape alone.
         tensors = dict(input=input, weight=grad_weight, offset=offset)
-        grad = gradients(grad_output, tensors, geometry)['weight']
+        grad = gradients(grad_output, tensors, geometry_of(sizes))['weight']
     give(grad_weight, grad if scale == 1 else grad * scale)
 
 
 def modulated_deform_conv_forward(
-    input: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    ones: torch.Tensor,
-    offset: torch.Tensor,
-    mask: torch.Tensor,
-    output: torch.Tensor,
-    columns: torch.Tensor,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    output: Tensor,
+    columns: Tensor,
     *,
-    kernel_h: int,
-    kernel_w: int,
-    stride_h: int,
-    stride_w: int,
-    pad_h: int,
-    pad_w: int,
-    dilation_h: int,
-    dilation_w: int,
-    group: int,
-    deformable_group: int,
     with_bias: bool,
+    **sizes: int,
 ) -> None:
     """Convolve the input at places that offsets move, weighted by a mask.
 
     As :func:`deform_conv_forward`, and:
 
     Args:
-        bias (torch.Tensor): Shape (out_channels,), or anything without ``with_bias``.
-        mask (torch.Tensor): A weight for each offset, shape (batch, deformable_group * kernel_h *
+        bias (Tensor): Shape (out_channels,), or anything without ``with_bias``.
+        mask (Tensor): A weight for each offset, shape (batch, deformable_group * kernel_h *
             kernel_w, out_height, out_width).
     """
-    geometry = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group)
     tensors = dict(input=input, weight=weight, offset=offset, mask=mask)
     if with_bias:
         tensors['bias'] = bias
-    give(output, convolve(tensors, geometry, output.shape))
+    give(output, convolve(tensors, modulated_geometry_of(sizes), output.shape))
 
 
-def modulated_deform_conv_backward(
-    input: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    ones: torch.Tensor,
-    offset: torch.Tensor,
-    mask: torch.Tensor,
-    columns: torch.Tensor,
-    grad_input: torch.Tensor,
-    grad_weight: torch.Tensor,
-    grad_bias: torch.Tensor,
-    grad_offset: torch.Tensor,
-    grad_mask: torch.Tensor,
-    grad_output: torch.Tensor,
-    *,
-    kernel_h: int,
-    kernel_w: int,
-    stride_h: int,
-    stride_w: int,
-    pad_h: int,
-    pad_w: int,
-    dilation_h: int,
-    dilation_w: int,
-    group: int,
-    deformable_group: int,
-    with_bias: bool,
-) -> None:
-    """Fill the gradients of all inputs of :func:`modulated_deform_conv_forward`."""
-    geometry = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group)
-    tensors = dict(input=input, weight=weight, offset=offset, mask=mask)
+def modulated_deform_conv_backward(*tensors: Tensor, with_bias: bool, **sizes: int) -> None:
+    """Fill the gradients of all inputs of :func:`modulated_deform_conv_forward`.
+
+    Args:
+        *tensors (Tensor): Input, weight, bias, ones, offset, mask and columns as there, then the
+            gradients of input, weight, bias, offset and mask, filled, and that of the output.
+    """
+    input, weight, bias, _, offset, mask, _, *filled, grad_output = tensors
+    given = dict(input=input, weight=weight, offset=offset, mask=mask)
     if with_bias:
-        tensors['bias'] = bias
-    grads = gradients(grad_output, tensors, geometry)
-    give(grad_input, grads['input'])
-    give(grad_weight, grads['weight'])
-    give(grad_offset, grads['offset'])
-    give(grad_mask, grads['mask'])
-    if with_bias:
-        give(grad_bias, grads['bias'])
+        given['bias'] = bias
+    grads = gradients(grad_output, given, modulated_geometry_of(sizes))
+    for name, grad in zip(('input', 'weight', 'bias', 'offset', 'mask'), filled, strict=True):
+        if name in given:
+            give(grad, grads[name])
 
 
-def convolve(tensors: dict, geometry: tuple[int, ...], size: torch.Size) -> torch.Tensor:
+def convolve(tensors: dict, geometry: tuple[int, ...], size: torch.Size) -> Tensor:
     """torchvision's convolution; ``geometry`` are its arguments from stride to offset groups."""
     check(tensors, geometry, size)
     return operators.deform_conv2d(*arguments(tensors), *geometry, 'mask' in tensors)
 
 
-def gradients(grad_output: torch.Tensor, tensors: dict, geometry: tuple[int, ...]) -> dict:
+def gradients(grad_output: Tensor, tensors: dict, geometry: tuple[int, ...]) -> dict:
     """The gradients of all inputs, by name.
 
     At a distance of exactly one cell before the first one, where the padding of a convolution puts
@@ -214,7 +159,7 @@ def gradients(grad_output: torch.Tensor, tensors: dict, geometry: tuple[int, ...
     return result
 
 
-def arguments(tensors: dict) -> list[torch.Tensor]:
+def arguments(tensors: dict) -> list[Tensor]:
     """Input, weight, offset, mask and bias as torchvision takes them: there have to be all.
 
     An offset that is no number puts its sample outside, where it is zero, as mmcv's kernels have
@@ -227,11 +172,11 @@ def arguments(tensors: dict) -> list[torch.Tensor]:
     return widened(input, weight, offset, mask, bias)
 
 
-def positions(offset: torch.Tensor, kernel: torch.Size, geometry: tuple[int, ...]) -> torch.Tensor:
+def positions(offset: Tensor, kernel: torch.Size, geometry: tuple[int, ...]) -> Tensor:
     """Rows and columns of all samples, rounded as the kernels do.
 
     Returns:
-        torch.Tensor: Shape (batch, groups, rows of the kernel, columns of the kernel, 2, height,
+        Tensor: Shape (batch, groups, rows of the kernel, columns of the kernel, 2, height,
         width).
     """
     [offset] = widened(offset)

@@ -4,25 +4,21 @@ Targets are classes, int64 with shape (n,). Weights are of the classes, or empty
 """
 
 import torch
+from torch import Tensor
 
 SMALLEST = torch.finfo(torch.float32).tiny  # the logarithm of zero is that of this
 
 
 def sigmoid_focal_loss_forward(
-    input: torch.Tensor,
-    target: torch.Tensor,
-    weight: torch.Tensor,
-    output: torch.Tensor,
-    gamma: float,
-    alpha: float,
+    input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
     """Fill the loss of each logit.
 
     Args:
-        input (torch.Tensor): Logits, shape (n, classes).
-        target (torch.Tensor): Shape (n,); the number of classes stands for background.
-        weight (torch.Tensor): Shape (classes,), or empty; background weighs 1.
-        output (torch.Tensor): Filled, shape (n, classes).
+        input (Tensor): Logits, shape (n, classes).
+        target (Tensor): Shape (n,); the number of classes stands for background.
+        weight (Tensor): Shape (classes,), or empty; background weighs 1.
+        output (Tensor): Filled, shape (n, classes).
         gamma (float): Exponent that lets easy examples count less.
         alpha (float): Share of the positive; the negative have the rest.
     """
@@ -34,12 +30,7 @@ def sigmoid_focal_loss_forward(
 
 
 def sigmoid_focal_loss_backward(
-    input: torch.Tensor,
-    target: torch.Tensor,
-    weight: torch.Tensor,
-    grad_input: torch.Tensor,
-    gamma: float,
-    alpha: float,
+    input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
     """Fill the derivative of each loss by its logit, as :func:`sigmoid_focal_loss_forward`."""
     p, of_class, weight = unpack(input, target, weight)
@@ -50,20 +41,15 @@ def sigmoid_focal_loss_backward(
 
 
 def softmax_focal_loss_forward(
-    input: torch.Tensor,
-    target: torch.Tensor,
-    weight: torch.Tensor,
-    output: torch.Tensor,
-    gamma: float,
-    alpha: float,
+    input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
     """Fill the loss of each example.
 
     Args:
-        input (torch.Tensor): Probabilities, the logits' softmax, shape (n, classes).
-        target (torch.Tensor): Shape (n,); negative ones do not count.
-        weight (torch.Tensor): Shape (classes,), or empty.
-        output (torch.Tensor): Filled, shape (n,).
+        input (Tensor): Probabilities, the logits' softmax, shape (n, classes).
+        target (Tensor): Shape (n,); negative ones do not count.
+        weight (Tensor): Shape (classes,), or empty.
+        output (Tensor): Filled, shape (n,).
         gamma (float): Exponent that lets easy examples count less.
         alpha (float): Factor of the loss.
     """
@@ -72,19 +58,19 @@ def softmax_focal_loss_forward(
 
 
 def softmax_focal_loss_backward(
-    input: torch.Tensor,
-    target: torch.Tensor,
-    weight: torch.Tensor,
-    buff: torch.Tensor,
-    grad_input: torch.Tensor,
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    buff: Tensor,
+    grad_input: Tensor,
     gamma: float,
     alpha: float,
 ) -> None:
     """Fill the derivative of each loss by its logits, as :func:`softmax_focal_loss_forward`.
 
     Args:
-        buff (torch.Tensor): Filled, shape (n,): what all logits of an example have in common.
-        grad_input (torch.Tensor): Filled, shape (n, classes).
+        buff (Tensor): Filled, shape (n,): what all logits of an example have in common.
+        grad_input (Tensor): Filled, shape (n, classes).
     """
     p, counts = of_target(input, target, weight)
     # Where p is 1, its factor below is 0, but a power of 0 may be infinite.
@@ -94,9 +80,7 @@ def softmax_focal_loss_backward(
     grad_input.copy_(buff[:, None] * (is_target.to(input.dtype) - input))
 
 
-def unpack(
-    input: torch.Tensor, target: torch.Tensor, weight: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | float]:
+def unpack(input: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
     """Probabilities, whether each is of the target, and weights; halves are widened."""
     p = (input.float() if input.element_size() < 4 else input).sigmoid()
     of_class = torch.arange(input.shape[1], device=input.device) == target[:, None]
@@ -107,9 +91,7 @@ def unpack(
     return p, of_class, weight
 
 
-def of_target(
-    input: torch.Tensor, target: torch.Tensor, weight: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def of_target(input: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """The probability of each target, and its weight, 0 if the target is negative."""
     index = target.clamp(min=0)
     probabilities = input.float() if input.element_size() < 4 else input
@@ -119,6 +101,6 @@ def of_target(
     return probabilities.gather(1, index[:, None])[:, 0], counts
 
 
-def log(p: torch.Tensor) -> torch.Tensor:
+def log(p: Tensor) -> Tensor:
     """A logarithm without an infinity."""
     return p.clamp(min=SMALLEST).log()

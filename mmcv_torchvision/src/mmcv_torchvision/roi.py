@@ -3,60 +3,62 @@
 RoIs have shape (n, 5): the index of the image, left, top, right, bottom; the dtype is the input's.
 """
 
+from operator import itemgetter
+
 import torch
+from torch import Tensor
 
 from .checks import give, have_shape, same_dtype, widened
 
 operators = torch.ops.torchvision
-
+# Of mmcv's keywords, torchvision's arguments.
+align_arguments = itemgetter(
+    'spatial_scale', 'aligned_height', 'aligned_width', 'sampling_ratio', 'aligned'
+)
+pool_arguments = itemgetter('spatial_scale', 'pooled_height', 'pooled_width')
 NOWHERE = -6e4  # a coordinate outside of any input, which float16 has
 
 
 def roi_align_forward(
-    input: torch.Tensor,
-    rois: torch.Tensor,
-    output: torch.Tensor,
-    argmax_y: torch.Tensor,
-    argmax_x: torch.Tensor,
-    aligned_height: int,
-    aligned_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
+    input: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    *,
     pool_mode: int,
-    aligned: bool,
+    **arguments: float,
 ) -> None:
     """Pool samples of the input in each cell of each RoI.
 
     Args:
-        input (torch.Tensor): Shape (batch, channels, height, width).
-        rois (torch.Tensor): Shape (n, 5).
-        output (torch.Tensor): Filled, shape (n, channels, aligned_height, aligned_width).
-        argmax_y (torch.Tensor): Filled with the row of the largest sample in its cell's grid of
+        input (Tensor): Shape (batch, channels, height, width).
+        rois (Tensor): Shape (n, 5).
+        output (Tensor): Filled, shape (n, channels, aligned_height, aligned_width).
+        argmax_y (Tensor): Filled with the row of the largest sample in its cell's grid of
             samples, if ``pool_mode`` is 0: :func:`roi_align_backward` takes it.
-        argmax_x (torch.Tensor): Likewise, with the column.
-        aligned_height (int): Cells of a RoI.
-        aligned_width (int): Cells of a RoI.
-        spatial_scale (float): Of the input's cells to the RoIs' pixels.
-        sampling_ratio (int): Samples in each direction of a cell; 0: one for each cell of the input
-            that it covers.
+        argmax_x (Tensor): Likewise, with the column.
         pool_mode (int): 0 takes the largest sample, 1 their mean.
-        aligned (bool): Whether the centre of a pixel is at 0.5, not at 0.
+        **arguments (float): mmcv's others: ``aligned_height`` and ``aligned_width``, cells of a
+            RoI; ``spatial_scale`` of the input's cells to the RoIs' pixels; ``sampling_ratio``,
+            samples in each direction of a cell, 0 for one in each cell of the input that it covers;
+            ``aligned``, whether the centre of a pixel is at 0.5, not at 0.
 
     Raises:
         TypeError: If the RoIs' dtype is not the input's.
         ValueError: If the RoIs have another shape or, on the CPU, are of images that there are not.
     """
     check(input, rois)
-    size = (aligned_height, aligned_width)
+    scale, *size, sampling_ratio, aligned = align_arguments(arguments)
     features, boxes = widened(input, without_lost(rois))
     if pool_mode:
-        pooled = operators.roi_align(features, boxes, spatial_scale, *size, sampling_ratio, aligned)
+        pooled = operators.roi_align(features, boxes, scale, *size, sampling_ratio, aligned)
         give(output, pooled)
         return
-    for grid, chosen in grids(boxes, size, spatial_scale, sampling_ratio, aligned):
+    for grid, chosen in grids(boxes, size, scale, sampling_ratio, aligned):
         # As many cells as there are samples, with one sample each, at the same places.
         cells = size[0] * grid[0], size[1] * grid[1]
-        samples = operators.roi_align(features, boxes[chosen], spatial_scale, *cells, 1, aligned)
+        samples = operators.roi_align(features, boxes[chosen], scale, *cells, 1, aligned)
         best, index = as_grids(samples, grid).flatten(-2).max(-1)
         output[chosen] = best.to(output.dtype)
         argmax_y[chosen] = index.div(grid[1], rounding_mode='floor').to(argmax_y.dtype)
@@ -64,31 +66,28 @@ def roi_align_forward(
 
 
 def roi_align_backward(
-    grad_output: torch.Tensor,
-    rois: torch.Tensor,
-    argmax_y: torch.Tensor,
-    argmax_x: torch.Tensor,
-    grad_input: torch.Tensor,
-    aligned_height: int,
-    aligned_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_input: Tensor,
+    *,
     pool_mode: int,
-    aligned: bool,
+    **arguments: float,
 ) -> None:
     """Fill the gradient of the input of :func:`roi_align_forward`, which has the arguments."""
     check(grad_input, rois)
     same_dtype(grad_output=grad_output, rois=rois)
-    size = (aligned_height, aligned_width)
+    scale, *size, sampling_ratio, aligned = align_arguments(arguments)
     grad, boxes = widened(grad_output, without_lost(rois))
     shape = grad_input.shape
     if pool_mode:
         result = operators._roi_align_backward(
-            grad, boxes, spatial_scale, *size, *shape, sampling_ratio, aligned
+            grad, boxes, scale, *size, *shape, sampling_ratio, aligned
         )
         give(grad_input, result)
         return
-    for grid, chosen in grids(boxes, size, spatial_scale, sampling_ratio, aligned):
+    for grid, chosen in grids(boxes, size, scale, sampling_ratio, aligned):
         cells = size[0] * grid[0], size[1] * grid[1]
         of_samples = grad.new_zeros(len(chosen), shape[1], *cells)
         index = (argmax_y[chosen] * grid[1] + argmax_x[chosen]).long()
@@ -96,13 +95,13 @@ def roi_align_backward(
         scattered.scatter_(-1, index[..., None], grad[chosen][..., None])
         as_grids(of_samples, grid).copy_(scattered.unflatten(-1, grid))
         grad_input += operators._roi_align_backward(
-            of_samples, boxes[chosen], spatial_scale, *cells, *shape, 1, aligned
+            of_samples, boxes[chosen], scale, *cells, *shape, 1, aligned
         ).to(grad_input.dtype)
 
 
 def grids(
-    rois: torch.Tensor, size: tuple[int, int], scale: float, sampling_ratio: int, aligned: bool
-) -> list[tuple[tuple[int, int], torch.Tensor]]:
+    rois: Tensor, size: list[int], scale: float, sampling_ratio: int, aligned: bool
+) -> list[tuple[tuple[int, int], Tensor]]:
     """Rows and columns of samples in each cell, with the indices of the RoIs that have as many.
 
     RoIs without any size have no samples: they are left out, and stay zero.
@@ -122,30 +121,23 @@ def grids(
     ]
 
 
-def as_grids(samples: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+def as_grids(samples: Tensor, grid: tuple[int, int]) -> Tensor:
     """Samples (n, c, rows, columns) as a view (n, c, cells down, cells across, *grid)."""
     return samples.unflatten(-1, (-1, grid[1])).unflatten(-3, (-1, grid[0])).transpose(-3, -2)
 
 
 def roi_pool_forward(
-    input: torch.Tensor,
-    rois: torch.Tensor,
-    output: torch.Tensor,
-    argmax: torch.Tensor,
-    pooled_height: int,
-    pooled_width: int,
-    spatial_scale: float,
+    input: Tensor, rois: Tensor, output: Tensor, argmax: Tensor, **arguments: float
 ) -> None:
     """Take the largest number in each cell of each RoI, whose borders torchvision rounds.
 
     Args:
-        input (torch.Tensor): Shape (batch, channels, height, width).
-        rois (torch.Tensor): Shape (n, 5).
-        output (torch.Tensor): Filled, shape (n, channels, pooled_height, pooled_width).
-        argmax (torch.Tensor): Filled with the places of the largest, int32, -1 in empty cells.
-        pooled_height (int): Cells of a RoI.
-        pooled_width (int): Cells of a RoI.
-        spatial_scale (float): Of the input's cells to the RoIs' pixels.
+        input (Tensor): Shape (batch, channels, height, width).
+        rois (Tensor): Shape (n, 5).
+        output (Tensor): Filled, shape (n, channels, pooled_height, pooled_width).
+        argmax (Tensor): Filled with the places of the largest, int32, -1 in empty cells.
+        **arguments (float): mmcv's ``pooled_height`` and ``pooled_width``, cells of a RoI, and
+            ``spatial_scale`` of the input's cells to the RoIs' pixels.
 
     Raises:
         TypeError: If the RoIs' dtype is not the input's.
@@ -153,31 +145,25 @@ def roi_pool_forward(
     """
     check(input, rois)
     features, boxes = widened(input, rois)
-    pooled, index = operators.roi_pool(features, boxes, spatial_scale, pooled_height, pooled_width)
+    pooled, index = operators.roi_pool(features, boxes, *pool_arguments(arguments))
     give(output, pooled)
     give(argmax, index)
 
 
 def roi_pool_backward(
-    grad_output: torch.Tensor,
-    rois: torch.Tensor,
-    argmax: torch.Tensor,
-    grad_input: torch.Tensor,
-    pooled_height: int,
-    pooled_width: int,
-    spatial_scale: float,
+    grad_output: Tensor, rois: Tensor, argmax: Tensor, grad_input: Tensor, **arguments: float
 ) -> None:
     """Fill the gradient of the input of :func:`roi_pool_forward`, which has the arguments."""
     check(grad_input, rois)
     same_dtype(grad_output=grad_output, rois=rois)
     grad, boxes = widened(grad_output, rois)
     result = operators._roi_pool_backward(
-        grad, boxes, argmax, spatial_scale, pooled_height, pooled_width, *grad_input.shape
+        grad, boxes, argmax, *pool_arguments(arguments), *grad_input.shape
     )
     give(grad_input, result)
 
 
-def without_lost(rois: torch.Tensor) -> torch.Tensor:
+def without_lost(rois: Tensor) -> Tensor:
     """RoIs with those that are not finite outside of the input, where samples are zero.
 
     torchvision's kernels would read memory that is not the input's.
@@ -187,7 +173,7 @@ def without_lost(rois: torch.Tensor) -> torch.Tensor:
     return torch.cat([images, coordinates.masked_fill(lost, NOWHERE)], dim=1)
 
 
-def check(input: torch.Tensor, rois: torch.Tensor) -> None:
+def check(input: Tensor, rois: Tensor) -> None:
     """Refuse RoIs that do not fit; on a GPU, looking at the images' indices would wait for it."""
     have_shape('input', input, None, None, None, None)
     have_shape('rois', rois, None, 5)
