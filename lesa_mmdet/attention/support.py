@@ -52,20 +52,21 @@ def check_backend(name: str, known: Iterable[str]) -> None:
 def select(
     name: str,
     backends: Mapping[str, Callable[..., Tensor]],
+    triton: Callable[..., Tensor],
     inputs: tuple[Any, ...],
-    *,
     refusal: Callable[..., str | None],
-    without_triton: Callable[..., str],
+    fallback: Callable[..., str],
     first_use: Callable[..., bool],
 ) -> Callable[..., Tensor]:
     """The backend that computes an operation.
 
     Args:
         name (str): Its name, or 'auto': by device and size.
-        backends (Mapping[str, Callable]): All of the operation by name, 'triton' among them.
+        backends (Mapping[str, Callable]): The operation's of every device, by name.
+        triton (Callable): Its backend 'triton'.
         inputs (tuple): What the backend will take, a tensor first.
         refusal (Callable): Takes a name and the inputs; returns what keeps that backend from them.
-        without_triton (Callable): Takes the inputs; returns the name that 'auto' stands for where
+        fallback (Callable): Takes the inputs; returns the name that 'auto' stands for where
             Triton cannot be had.
         first_use (Callable): Takes the inputs; returns whether Triton computes what it should,
             tested before 'auto' takes it for the first time (:mod:`.first_use`).
@@ -81,13 +82,15 @@ def select(
         elif prefers_triton(device) and not refusal('triton', *inputs) and first_use(*inputs):
             name = 'triton'
         else:
-            name = without_triton(*inputs)
-    problem = refusal(name, *inputs) if name in backends else 'is unknown'
+            name = fallback(*inputs)
+    known = {**backends, 'triton': triton}
+    problem = refusal(name, *inputs) if name in known else 'is unknown'
     if problem:
-        others = [other for other in ('auto', *available(backends, device)) if other != name]
+        names = ('auto', *available(backends, triton, device))
+        others = [other for other in names if other != name]
         error = RefusedMemoryError if name == 'reference' else RefusedValueError
         raise error(f'attention backend {name!r} {problem}; available: {", ".join(others)}')
-    return backends[name]
+    return known[name]
 
 
 def prefers_triton(device: torch.device) -> bool:
@@ -96,11 +99,12 @@ def prefers_triton(device: torch.device) -> bool:
 
 
 def available(
-    backends: Mapping[str, Callable[..., Tensor]], device: torch.device
+    backends: Mapping[str, Callable[..., Tensor]],
+    triton: Callable[..., Tensor],
+    device: torch.device,
 ) -> dict[str, Callable[..., Tensor]]:
-    """Those of some backends that can take tensors on a device, by name."""
-    missing = ('triton',) if triton_lacks(device) else ()
-    return {name: backend for name, backend in backends.items() if name not in missing}
+    """The backends of an operation that can take tensors on a device, by name."""
+    return {**backends} if triton_lacks(device) else {**backends, 'triton': triton}
 
 
 def triton_lacks(device: torch.device) -> str | None:

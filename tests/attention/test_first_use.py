@@ -13,6 +13,8 @@ from lesa_mmdet.attention import attend, attend_neighborhood, first_use, self_te
 from lesa_mmdet.attention.decomposed import attend as decomposed
 from lesa_mmdet.attention.neighborhood import attend as neighborhood
 
+from helpers.attention import with_gradient
+
 pytestmark = pytest.mark.skipif(
     not (support.HAS_TRITON and support.INTERPRETED), reason="needs Triton's interpreter"
 )
@@ -51,18 +53,6 @@ def calls(monkeypatch):
     return watch
 
 
-class WrongGradient(torch.autograd.Function):
-    """The right output, and gradients that are off."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx, grad):
-        return 1.05 * grad
-
-
 def raise_no_compiler(out):
     raise RuntimeError('Failed to find C compiler.\nPlease specify via CC')
 
@@ -70,7 +60,7 @@ def raise_no_compiler(out):
 FAULTS = [
     (lambda out: 1.05 * out, 'gave an output off by'),
     (lambda out: out * float('nan'), 'gave an output off by nan'),
-    (WrongGradient.apply, 'gave gradients off by'),
+    (with_gradient(lambda grad: 1.05 * grad), 'gave gradients off by'),
     (raise_no_compiler, 'raised RuntimeError: Failed to find C compiler.'),
 ]
 
@@ -190,19 +180,12 @@ def test_within_a_backward_pass_nothing_is_tried(calls):
     calls(decomposed)
     found = []
 
-    class Recompute(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x.clone()
+    def recompute(grad):
+        attend(*a_map())
+        found.append(dict(first_use._PASSED))
+        return grad
 
-        @staticmethod
-        def backward(ctx, grad):
-            attend(*a_map())
-            found.append(dict(first_use._PASSED))
-            return grad
-
-    x = torch.ones(1, requires_grad=True)
-    Recompute.apply(x).backward()
+    with_gradient(recompute)(torch.ones(1, requires_grad=True)).backward()
     assert found == [{}]
     attend(*a_map())
     assert len(first_use._PASSED) == 1

@@ -7,6 +7,7 @@ from lesa_mmdet.attention import self_test
 from lesa_mmdet.attention.decomposed import attend as decomposed
 from lesa_mmdet.attention.support import DTYPES
 
+from helpers.attention import with_gradient
 from helpers.paths import ROOT
 
 CPU = torch.device('cpu')
@@ -57,17 +58,10 @@ def test_wrong_gradient_alone_is_noticed(chunked):
 
 @pytest.mark.parametrize('place', range(5))
 def test_one_gradient_that_is_no_number_is_noticed(chunked, place):
-    class Spoil(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x.clone()
-
-        @staticmethod
-        def backward(ctx, grad):
-            return grad * float('nan')
+    spoil = with_gradient(lambda grad: grad * float('nan'))
 
     def change(ours):
-        return lambda *inputs: ours(*(Spoil.apply(x) if x is inputs[place] else x for x in inputs))
+        return lambda *inputs: ours(*(spoil(x) if x is inputs[place] else x for x in inputs))
 
     single = chunked(change)['chunked', torch.float32]
     assert single.forward <= single.allowed and not single.passed

@@ -1,5 +1,6 @@
-"""Inputs of attention over a map."""
+"""Inputs of attention over a map, and a function whose gradient is changed."""
 
+import torch
 from hypothesis import strategies as st
 
 # Images, heads, rows, columns, and channels of a key's and of a value's head.
@@ -11,3 +12,18 @@ SIZES = st.tuples(
     st.integers(1, 9),
     st.integers(1, 9),
 )
+
+
+def with_gradient(change):
+    """A function that copies a tensor, and whose gradient is changed."""
+
+    class Changed(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            return change(grad)
+
+    return Changed.apply

@@ -3,7 +3,7 @@
 import struct
 import warnings
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, make_dataclass, replace
 from typing import Any
 
 from lesa_mmdet.checkpoints.pickles import STAND_INS
@@ -12,11 +12,11 @@ BUFFER = 'mmengine.logging.history_buffer.HistoryBuffer'
 COMMAND = 'touch executed'
 
 
-@dataclass(eq=False)
-class Global:
-    """A name that a pickle asks for."""
-
-    name: str
+# What a pickle has besides plain data: a name that it asks for, a storage of tensors as a pickle of
+# torch.save refers to it, and opcodes.
+Global = make_dataclass('Global', ['name'], eq=False)
+Storage = make_dataclass('Storage', ['pid'], eq=False)
+Raw = make_dataclass('Raw', ['opcodes'], eq=False)
 
 
 @dataclass(eq=False)
@@ -30,25 +30,11 @@ class Call:
 
 
 @dataclass(eq=False)
-class Storage:
-    """A storage of tensors, as a pickle of torch.save refers to it."""
-
-    pid: Any
-
-
-@dataclass(eq=False)
 class Items:
     """A dict, or what a call makes, with any keys: pairs."""
 
     pairs: Any
     of: Any = None
-
-
-@dataclass(eq=False)
-class Raw:
-    """Opcodes."""
-
-    opcodes: bytes
 
 
 def assemble(node: Any) -> bytes:

@@ -45,24 +45,13 @@ def attend(
     """
     inputs = (q, k, v, row, col)
     _check(*inputs)
-    compute = select(
-        backend,
-        _backends(),
-        inputs,
-        refusal=_refusal,
-        without_triton=_without_triton,
-        first_use=_first_use,
-    )
+    compute = select(backend, BACKENDS, _attend_triton, inputs, _refusal, _fallback, _first_use)
     return compute(*inputs)
 
 
 def available_backends(device: torch.device) -> dict[str, Callable[..., Tensor]]:
     """The backends for tensors on a device, by name."""
-    return available(_backends(), device)
-
-
-def _backends() -> dict[str, Callable[..., Tensor]]:
-    return {**BACKENDS, 'triton': _attend_triton}
+    return available(BACKENDS, _attend_triton, device)
 
 
 def _attend_triton(*inputs: Tensor) -> Tensor:
@@ -77,7 +66,7 @@ def _first_use(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> boo
     return passes('decomposed', q.device, (q.dtype,) * 5, widths, (row.shape[-1], col.shape[-1]))
 
 
-def _without_triton(q: Tensor, *others: Tensor) -> str:
+def _fallback(q: Tensor, *others: Tensor) -> str:
     if isinstance(q.shape[2], torch.SymInt):
         return 'chunked'  # a program that is exported for maps of many sizes
     dense = q.shape[2] <= DENSE_POSITIONS and not _refusal('reference', q, *others)

@@ -1,7 +1,7 @@
 """Exact attention in linear memory on a GPU: the launches of our own Triton kernels."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -68,18 +68,9 @@ def _empty_outputs(
     return out.transpose(-1, -2), q.new_empty(q.shape[:-1], dtype=torch.float32)
 
 
-def _run_backward(
-    grad_out: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    row: Tensor,
-    col: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    needed: list[bool],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v, row and col."""
+def _run_backward(grad_out: Tensor, *inputs_saved_and_needed: Any) -> tuple[Tensor, ...]:
+    """Gradients of q, k, v, row and col: all, whatever is needed."""
+    q, k, v, row, col, out, lse, _ = inputs_saved_and_needed
     batch, heads, size, _ = q.shape
     height, width = row.shape[-1], col.shape[-1]
     grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q, k, v))

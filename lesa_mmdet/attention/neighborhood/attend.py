@@ -54,29 +54,24 @@ def attend_neighborhood(
     inputs = (v, weights, mul, add)
     _check(*inputs, dilation)
     compute = select(
-        backend,
-        _backends(),
-        inputs,
-        refusal=_refusal,
-        without_triton=lambda *_: 'shifted',
-        first_use=_first_use,
+        backend, NEIGHBORHOOD_BACKENDS, _attend_triton, inputs, _refusal, _fallback, _first_use
     )
     return compute(*inputs, dilation)
 
 
 def available_neighborhood_backends(device: torch.device) -> dict[str, Callable[..., Tensor]]:
     """The backends for tensors on a device, by name."""
-    return available(_backends(), device)
-
-
-def _backends() -> dict[str, Callable[..., Tensor]]:
-    return {**NEIGHBORHOOD_BACKENDS, 'triton': _attend_triton}
+    return available(NEIGHBORHOOD_BACKENDS, _attend_triton, device)
 
 
 def _attend_triton(*inputs: Any) -> Tensor:
     from .triton import attend_neighborhood_triton  # only now: most machines have no triton
 
     return attend_neighborhood_triton(*inputs)
+
+
+def _fallback(*_: Tensor | None) -> str:
+    return 'shifted'
 
 
 def _first_use(v: Tensor, weights: Tensor, mul: Tensor | None, add: Tensor | None) -> bool:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..precision import without_autocast
-from .window import neighborhood_operator, neighbours
+from .window import Matrix, neighborhood_operator, neighbours
 
 # Values of one block in bytes: on a CPU what the caches hold of them and of their output, on a GPU
 # what a launch is worth.
@@ -21,12 +21,7 @@ BLOCK_BYTES = {'cpu': 1 << 21, 'cuda': 1 << 28}
 
 
 def _sum(
-    x: Tensor,
-    weights: Tensor,
-    mul: Tensor | None,
-    add: Tensor | None,
-    dilation: int,
-    transposed: bool,
+    x: Tensor, weights: Tensor, mul: Matrix, add: Matrix, dilation: int, transposed: bool
 ) -> Tensor:
     """The weighted sum of values, or transposed: from the output's gradient the values'."""
     out = torch.empty_like(x)
@@ -39,12 +34,7 @@ def _sum(
 
 
 def _sum_of_block(
-    x: Tensor,
-    weights: Tensor,
-    mul: Tensor | None,
-    add: Tensor | None,
-    dilation: int,
-    transposed: bool,
+    x: Tensor, weights: Tensor, mul: Matrix, add: Matrix, dilation: int, transposed: bool
 ) -> Tensor:
     out = _fixed_sum(x, add, dilation, transposed)
     scratch = torch.empty_like(x)
@@ -57,7 +47,7 @@ def _sum_of_block(
     return out
 
 
-def _fixed_sum(x: Tensor, add: Tensor | None, dilation: int, transposed: bool) -> Tensor:
+def _fixed_sum(x: Tensor, add: Matrix, dilation: int, transposed: bool) -> Tensor:
     """The part of the weights that is the same everywhere: a depthwise convolution."""
     if add is None:
         return torch.zeros_like(x)
@@ -74,12 +64,7 @@ def _fixed_sum(x: Tensor, add: Tensor | None, dilation: int, transposed: bool) -
 
 
 def _weights_gradients(
-    grad_out: Tensor,
-    v: Tensor,
-    weights: Tensor,
-    mul: Tensor | None,
-    add: Tensor | None,
-    dilation: int,
+    grad_out: Tensor, v: Tensor, weights: Tensor, mul: Matrix, add: Matrix, dilation: int
 ) -> tuple[Tensor, ...]:
     """Gradients of weights, mul and add; empty where there is none."""
     grad_out, v, mul, add = _split_heads(weights, grad_out, v, mul, add)
@@ -103,10 +88,10 @@ def _weights_gradients_of_block(
     grad_out: Tensor,
     v: Tensor,
     weights: Tensor,
-    mul: Tensor | None,
+    mul: Matrix,
     dilation: int,
-    grad_mul: Tensor | None,
-    grad_add: Tensor | None,
+    grad_mul: Matrix,
+    grad_add: Matrix,
 ) -> Tensor:
     """The weights' gradient; those of mul and add are added to what the other images gave."""
     grad_weights, scratch = torch.zeros_like(weights), torch.empty_like(v)
@@ -139,7 +124,7 @@ def _blocks(x: Tensor) -> Iterator[tuple[tuple[slice, slice], slice]]:
             yield (images, slice(head, head + count)), slice(head, head + count)
 
 
-def _of(heads: slice, matrix: Tensor | None) -> Tensor | None:
+def _of(heads: slice, matrix: Matrix) -> Matrix:
     return None if matrix is None else matrix[heads]
 
 

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .window import kernel_size, neighborhood_operator
+from .window import Matrix, kernel_size, neighborhood_operator
 
 POSITIONS = 64  # of a tile
 
@@ -131,7 +131,9 @@ def _backward_weights(
         tl.store(grad_weights + at, tl.sum(product, 1), real)
 
 
-def _run_sum(x, weights, mul, add, dilation, transposed):
+def _run_sum(
+    x: Tensor, weights: Tensor, mul: Matrix, add: Matrix, dilation: int, transposed: bool
+) -> Tensor:
     out = torch.empty_like(x)
     mul, add = _readable(mul), _readable(add)
     heads, (height, width) = weights.shape[1], x.shape[2:]
@@ -145,7 +147,9 @@ def _run_sum(x, weights, mul, add, dilation, transposed):
     return out
 
 
-def _run_backward_weights(grad_out, v, weights, mul, add, dilation):
+def _run_backward_weights(
+    grad_out: Tensor, v: Tensor, weights: Tensor, mul: Matrix, add: Matrix, dilation: int
+) -> tuple[Tensor, ...]:
     """Gradients of weights, mul and add; empty where there is none."""
     grad_weights = torch.empty_like(weights)
     heads, (height, width) = weights.shape[1], v.shape[2:]
@@ -173,7 +177,7 @@ def _grid(weights: Tensor) -> tuple[int, int, int]:
     return triton.cdiv(height * width, POSITIONS), heads, batch
 
 
-def _constants(x: Tensor, weights: Tensor, mul: Tensor | None, add: Tensor | None) -> dict:
+def _constants(x: Tensor, weights: Tensor, mul: Matrix, add: Matrix) -> dict:
     """What the kernels are compiled for."""
     d = x.shape[1] // weights.shape[1]
     return dict(
@@ -186,7 +190,7 @@ def _constants(x: Tensor, weights: Tensor, mul: Tensor | None, add: Tensor | Non
     )
 
 
-def _readable(matrix: Tensor | None) -> Tensor | None:
+def _readable(matrix: Matrix) -> Matrix:
     return None if matrix is None else matrix.float().contiguous()
 
 

@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from ..registration import register_operator
+
+# Numbers (C, k, k) of each channel and neighbour, if they are given.
+Matrix: TypeAlias = Tensor | None
 
 
 class Neighbour(NamedTuple):
@@ -78,15 +81,8 @@ def neighborhood_operator(
             grads[1:] = weights_gradients(grad_out, v, *others)
         return tuple(grads)
 
-    def empty_gradients(
-        grad_out: Tensor,
-        v: Tensor,
-        weights: Tensor,
-        mul: Tensor | None,
-        add: Tensor | None,
-        dilation: int,
-        needed: list[bool],
-    ) -> tuple[Tensor, ...]:
+    def empty_gradients(grad_out: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+        _, weights, mul, add, _, needed = inputs
         needed = [needed[0], *3 * [any(needed[1:])]]
         return tuple(
             torch.empty_like(x) if need and x is not None else grad_out.new_empty(0)
