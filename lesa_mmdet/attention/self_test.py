@@ -4,12 +4,11 @@ What somebody with a device that we do not have runs first: ``tools/check_env.py
 """
 
 import ctypes
-import re
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -134,16 +133,18 @@ def run(device: torch.device) -> Iterator[Result]:
             attend = partial(operation.attend, backend=backend)
             for dtype in TRITON_DTYPES if backend == 'triton' else DTYPES:
                 rounded = [x.to(dtype) for x in inputs]
+                result = Result(name, shown, dtype)
                 try:
-                    figures = _compare(attend, operation.definition, rounded)
+                    result = result._replace(**_compare(attend, operation.definition, rounded))
                 except Exception as error:  # whatever it is: the others are to be tested, too
-                    figures = dict(failure=f'{type(error).__name__}: {error}'.splitlines()[0])
-                yield Result(name, shown, dtype)._replace(**figures)
+                    failure = f'{type(error).__name__}: {error}'.splitlines()[0]
+                    result = result._replace(failure=failure)
+                yield result
 
 
 def small_map(
     name: str, device: torch.device, dtypes: tuple[torch.dtype, ...], widths: tuple, rest: tuple
-) -> tuple[list[Tensor | None], tuple[Tensor, ...]]:
+) -> tuple[list[Any], tuple[Tensor, ...]]:
     """Random inputs of an operation on a small map.
 
     Args:
@@ -168,7 +169,7 @@ def small_map(
 
 
 def errors_of_triton(
-    name: str, inputs: list[Tensor | None], exact: tuple[Tensor, ...]
+    name: str, inputs: list[Any], exact: tuple[Tensor, ...]
 ) -> tuple[float, float]:
     """Errors of Triton's kernels on what :func:`small_map` returns.
 
@@ -179,7 +180,7 @@ def errors_of_triton(
     return _errors(_differentiate(attend, inputs), exact, inputs)
 
 
-def _random(device: torch.device, *shapes: tuple[int, ...] | None) -> list[Tensor | None]:
+def _random(device: torch.device, *shapes: tuple[int, ...] | None) -> list[Any]:
     generator = torch.Generator().manual_seed(0)  # of the CPU: the same numbers everywhere
     return [
         None if shape is None else torch.randn(shape, generator=generator).to(device)
@@ -187,7 +188,7 @@ def _random(device: torch.device, *shapes: tuple[int, ...] | None) -> list[Tenso
     ]
 
 
-def _compare(attend: Callable, definition: Callable, inputs: list[Tensor]) -> dict:
+def _compare(attend: Callable, definition: Callable, inputs: list[Any]) -> dict[str, Any]:
     """Errors of a function of tensors to its definition in float64, seconds and memory."""
     before = _start_memory(inputs[0].device)
     results = _differentiate(attend, inputs)
@@ -197,13 +198,13 @@ def _compare(attend: Callable, definition: Callable, inputs: list[Tensor]) -> di
     return dict(forward=forward, backward=backward, seconds=min(times), mib=mib)
 
 
-def _exact(definition: Callable, inputs: list[Tensor | None]) -> tuple[Tensor, ...]:
+def _exact(definition: Callable, inputs: list[Any]) -> tuple[Tensor, ...]:
     """Output and gradients of the definition in float64."""
     return _differentiate(definition, [x if x is None else x.double() for x in inputs])
 
 
 def _errors(
-    results: tuple[Tensor, ...], exact: tuple[Tensor, ...], inputs: list[Tensor | None]
+    results: tuple[Tensor, ...], exact: tuple[Tensor, ...], inputs: list[Any]
 ) -> tuple[float, float]:
     """Errors of an output and, the largest, of its gradients; NaN if there is one."""
     given = [x for x in inputs if x is not None]
@@ -214,7 +215,7 @@ def _errors(
     return forward.item(), torch.stack(backward).max().item()  # max() of Python drops NaN
 
 
-def _differentiate(attend: Callable, inputs: list[Tensor | None]) -> tuple[Tensor, ...]:
+def _differentiate(attend: Callable, inputs: list[Any]) -> tuple[Tensor, ...]:
     """Output and gradients for a fixed random gradient of the output."""
     inputs = [x if x is None else x.detach().requires_grad_() for x in inputs]
     out = attend(*inputs)
@@ -227,7 +228,7 @@ def _error(result: Tensor, exact: Tensor) -> Tensor:
     return (result.double() - exact).abs().max() / exact.abs().max().clamp(min=1)
 
 
-def _seconds(attend: Callable, inputs: list[Tensor]) -> float:
+def _seconds(attend: Callable, inputs: list[Any]) -> float:
     _synchronize(inputs[0].device)
     start = time.perf_counter()
     _differentiate(attend, inputs)
@@ -249,7 +250,7 @@ def _start_memory(device: torch.device) -> int | None:
         ctypes.CDLL(None).malloc_trim(0)  # glibc: give back what earlier steps took
         Path('/proc/self/clear_refs').write_bytes(b'5')  # Linux: the peak starts from now
         return _status('VmRSS')
-    except (AttributeError, OSError, TypeError):
+    except (AttributeError, IndexError, OSError, TypeError):
         return None
 
 
@@ -264,5 +265,5 @@ def _peak_memory(device: torch.device, before: int | None) -> float | None:
 
 def _status(name: str) -> int:
     """A number of bytes that Linux tells of this process."""
-    kib = re.search(rf'{name}:\s+(\d+) kB', Path('/proc/self/status').read_text(encoding='utf-8'))
-    return int(kib[1]) * 1024
+    status = Path('/proc/self/status').read_text(encoding='utf-8')
+    return int(status.split(f'\n{name}:')[1].split()[0]) * 1024  # of kB
