@@ -181,7 +181,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch', type=int, help='images')
     parser.add_argument('--forward-only', action='store_true')
     parser.add_argument(
-        '--floor', action='store_true', help='attention beside what its products and so on take'
+        '--floor', action='store_true', help='attention, and what its parts take alone'
     )
     parser.add_argument('--plot', help='file for a plot of the attention against the tokens')
     return parser.parse_args()

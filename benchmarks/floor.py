@@ -2,8 +2,8 @@
 
 On a CPU all of it is measured on the machine at hand and added, as a core does one after the
 other: a pass of the products alone, block by block as attention does them, and one of the
-exponentials. (Of single products one would measure moments at which the machine is fastest and
-caches hold nothing else, which no attention is done within.)
+exponentials. (A single product, measured alone, finds the machine at its fastest and the caches
+for itself, as no product within attention does.)
 On a GPU the exponential and the matrix units work side by side at speeds that are known, and the
 slower one is the floor.
 """
@@ -32,7 +32,7 @@ def floors(case: Case, seconds: float = 0.5) -> dict[str, dict[str, float]]:
     d, dv = case.head_channels
     key = torch.empty(positions, d)
     block = min(chunked._block_size(key), positions)
-    # (n, k, m) of the products a block of queries takes, beside the one for the logits.
+    # (n, k, m) of the products a block of queries takes, apart from the one for the logits.
     logits, weighted = (block, d, positions), (block, positions, dv)
     backward = [
         logits,  # again

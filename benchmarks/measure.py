@@ -118,7 +118,7 @@ def check_outputs(json_file: str | None, plot: str | None = None) -> None:
 
 
 def compare(cases: Mapping[str, tuple], figures: Callable[[dict], str]) -> dict[str, dict]:
-    """Measure cases, each in a process of its own, and print each beside the first.
+    """Measure cases, each in a process of its own, and print each with its ratio to the first.
 
     Args:
         cases (Mapping[str, tuple]): A function and its arguments, by name.

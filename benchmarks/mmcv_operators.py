@@ -1,4 +1,4 @@
-"""A training step with torchvision's operators beside one with mmcv's compiled ones, by turns.
+"""A training step with torchvision's operators against one with mmcv's compiled ones, by turns.
 
 It needs an environment that has both: mmcv compiled, and a torchvision that fits its torch. Images
 and objects are random, weights too, and the learning rate is zero, so that all steps do the same.

@@ -1,4 +1,4 @@
-"""Time and peak memory of ELSA: the weighted neighbourhood sum, and ELSA-Swin-T beside Swin-T.
+"""Time and peak memory of ELSA: the weighted neighbourhood sum, and ELSA-Swin-T against Swin-T.
 
 The sum is compared with the definition, which lays all neighbourhoods out in memory, and on a GPU
 with mmcv's CARAFE. The backbones run forward and backward on one image:

@@ -32,7 +32,7 @@ class Model(NamedTuple):
 def _resnet(operator: str | None, deformable: bool = False, **options) -> dict:
     backbone = dict(operator=operator and dict(type=operator, **options))
     if deformable:
-        # Not in stage 2, too, as in the paper: on a CPU, a step would take twice as long.
+        # Not also in stage 2, as in the paper: on a CPU, a step would take twice as long.
         backbone['dcn'] = dict(type='DCN', deform_groups=1, fallback_on_stride=False)
         backbone['stage_with_dcn'] = (False, False, True, True)
     return dict(backbone=backbone)

@@ -1,7 +1,7 @@
 """Check a data set in COCO's layout: annotations, images and COCO-stuff maps. Exits 1 on problems.
 
 Annotation files are found by name (annotations/instances_*.json, image_info_*.json) with the image
-folders beside them, or named with --split.
+folders next to their folder, or named with --split.
 """
 
 import sys

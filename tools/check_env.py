@@ -34,7 +34,7 @@ TESTS = dict.fromkeys(
     ('hypothesis', 'onnx', 'onnxscript', 'pyrefly', 'pytest', 'ruff', 'xdist'),
     'pip install -r requirements/tests.txt',
 )
-# Reported beside what mmdet collects, those of either stack.
+# Reported in addition to what mmdet collects; those of either stack.
 PACKAGES = ('lesa_mmdet', *STACKS, 'mmcv-torchvision', 'torchvision', 'mmpretrain')
 PACKAGES += ('onedl-mmpretrain', 'einops', 'numpy', 'triton')
 TOO_LONG = ('PyTorch compiling details', 'numpy_random_seed')

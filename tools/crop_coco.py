@@ -1,7 +1,7 @@
 """Cut the objects out of COCO's images, into folders by class: OUT/train/CLASS/, OUT/val/CLASS/.
 
 Annotation files are found by name (annotations/instances_*train*.json, *val*.json) with the image
-folders beside them, or named with --split. Started again, it goes on where it was.
+folders next to their folder, or named with --split. Started again, it goes on where it was.
 """
 
 from argparse import ArgumentParser

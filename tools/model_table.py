@@ -1,4 +1,4 @@
-"""Parameters and FLOPs of every config at its nominal size, beside the paper's results.
+"""Parameters and FLOPs of every config at its nominal size, with the paper's results.
 
 Prints a table of detectors and one of classifiers, or writes those of the READMEs and docs/ anew.
 Nothing is computed: the models are built and run on the meta device, whose tensors have no values.

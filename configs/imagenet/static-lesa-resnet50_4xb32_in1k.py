@@ -1,4 +1,4 @@
 _base_ = './lesa-resnet50_4xb32_in1k.py'
 
-# Both terms are added as they are.
+# Both terms are added unweighted.
 model = dict(backbone=dict(operator=dict(fusion='static')))

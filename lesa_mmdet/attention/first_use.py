@@ -30,13 +30,13 @@ def passes(
     """Whether Triton's kernels agree with the definition; if not, a warning has said so.
 
     Asked once in a process for each device, types and widths. Where nothing can be tried (while a
-    CUDA graph is captured, or within a backward pass), they are taken as they are.
+    CUDA graph is captured, or within a backward pass), they are taken untried.
 
     Args:
         operation (str): 'decomposed' or 'neighborhood'.
         device (torch.device): Of the inputs.
         dtypes (tuple[torch.dtype | None, ...]): Of all inputs, None for one that is not given.
-        widths (tuple[int, ...]): What kernels are compiled for beside types.
+        widths (tuple[int, ...]): What kernels are compiled for, apart from types.
         size (tuple[int, ...]): Rows and columns of the map.
     """
     widths = tuple(index(width) for width in widths)  # tracers and compilers pass numbers of theirs

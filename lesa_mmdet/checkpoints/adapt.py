@@ -34,7 +34,7 @@ def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Args:
         state_dict (Mapping[str, Tensor]): State dict of an operator, a backbone, a classifier or
             a detector. Keys may have the prefix ``module.`` (dropped) or ``backbone.`` (kept).
-            Keys that are none of theirs stay as they are, so that the conversion may be repeated.
+            Other keys stay unchanged, so that the conversion may be repeated.
 
     Returns:
         dict[str, Tensor]: The same parameters under our names, laid out as our layers have them;
@@ -89,7 +89,7 @@ def adapt_state_dict(
 
 
 class TakesCheckpoints(nn.Module):
-    """A backbone that takes the authors' checkpoints as they are, and none that does not fit."""
+    """A backbone that takes the authors' checkpoints unconverted, and refuses what does not fit."""
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
@@ -166,7 +166,7 @@ def _fit_positions(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
 
 
 def _keep_content(given: dict[str, Tensor], own: Mapping[str, Tensor], context: str) -> None:
-    """Keep of an operator with flattened positions what one with decomposed positions has, too."""
+    """Of an operator with flattened positions, keep what one with decomposed positions also has."""
     for leaf in ('weight', 'bias', 'running_mean', 'running_var'):
         similarity, output = f'{context}.similarity_norm.{leaf}', f'{context}.output_norm.{leaf}'
         # [content, query, key] -> [content, position]; attention augmentation has no norms

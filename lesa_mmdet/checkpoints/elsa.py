@@ -30,7 +30,7 @@ def convert_elsa(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Args:
         state_dict (Mapping[str, Tensor]): State dict of an operator, a block, a stage, a backbone,
-            a classifier or a detector; any other is left as it is. Keys may have the prefix
+            a classifier or a detector; any other stays unchanged. Keys may have the prefix
             ``backbone.`` (kept).
 
     Returns:

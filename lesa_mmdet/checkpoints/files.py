@@ -17,7 +17,7 @@ from .pickles import STAND_INS, Rejected, restore
 from .scan import scan_archive, scan_legacy
 from .structure import require_checkpoint
 
-# What torch says of a file that is none of its own, or not all of one.
+# What torch says of a file that it has not written, or of only a part of one.
 _BROKEN = 'PytorchStreamReader|Invalid magic number|unexpected EOF|storage has wrong byte size'
 
 
@@ -102,8 +102,8 @@ def _drop_code(checkpoint: Any) -> None:
 def _name_weights(checkpoint: Any) -> None:
     """Call weights ``state_dict``, as mmengine does, where others have them.
 
-    LESA's authors have them in ``net``, ELSA's in ``model``, and timm the averaged ones, which are
-    those its figures are of, in ``state_dict_ema``.
+    LESA's authors have them in ``net``, ELSA's in ``model``. timm has its averaged weights, for
+    which it reports accuracies, in ``state_dict_ema``.
     """
     if not isinstance(checkpoint, dict):
         return

@@ -38,10 +38,10 @@ def strict_loading(
     partial: bool = False,
     exact: bool = False,
 ) -> Generator[None, None, None]:
-    """Inside, a checkpoint that mmengine loads into a model is loaded completely, or refused.
+    """Inside this context, mmengine loads a checkpoint into a model completely, or it is refused.
 
-    What has another shape is found when this begins; what is missing or unexpected when mmengine
-    loads it, after modules have renamed what they rename.
+    What has another shape is found when the context begins; what is missing or unexpected, when
+    mmengine loads the checkpoint, after modules have renamed their keys.
 
     Args:
         model (nn.Module): Detector or classifier.
@@ -52,7 +52,7 @@ def strict_loading(
             Otherwise it fits position tables.
 
     Raises:
-        ValueError: If weights are not finite or, now or then, something does not fit.
+        ValueError: If weights are not finite, or something does not fit.
     """
     model, weights = unwrap(model), _without_wrapper(weights_of(checkpoint))
     adapt: Any = getattr(model, 'adapt_checkpoint', None)

@@ -290,7 +290,7 @@ def _rename_deep_stem(given: MutableMapping[str, Tensor], own: Mapping[str, Tens
     """Give a ResNet-D of timm or mmpretrain mmdet's names, in place.
 
     mmdet's stem has convolution, norm and ReLU three times in one row of modules. timm has the last
-    norm beside it, and mmpretrain a module for each three, and no pooling in the first shortcut.
+    norm after it; mmpretrain has a module for each three, and no pooling in the first shortcut.
     """
     shortcut = 'layer1.0.downsample.'
     if any(key.startswith(f'{shortcut}2.') for key in own.keys() - given.keys()):

@@ -1,4 +1,4 @@
-"""What checkpoints of mmengine hold, of which others may have written anything else."""
+"""What checkpoints of mmengine hold. In one that somebody else has written, it may be missing."""
 
 from collections.abc import Mapping
 from inspect import signature

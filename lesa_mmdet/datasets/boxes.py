@@ -5,13 +5,13 @@ from typing import Any
 
 from ..utils.schema import NUMBER
 
-ROUNDING = 2  # pixels by which tools differ that make boxes of masks
+ROUNDING = 2  # pixels by which boxes differ that tools make of the same mask
 
 
 def is_of_corners(box: list[float], area: Any, bounds: tuple[float, ...] | None) -> bool:
     """Whether a box is (left, top, right, bottom) instead of (x, y, width, height).
 
-    It has to fit what else is known as the one, and not as the other.
+    What else is known of the object has to fit the first reading, and not the second.
 
     Args:
         box (list[float]): Four numbers in pixels.
@@ -32,7 +32,7 @@ def is_of_corners(box: list[float], area: Any, bounds: tuple[float, ...] | None)
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number that can be one of pixels."""
+    """Whether a value is a finite number, and not too large for one of pixels."""
     return NUMBER.matches(value)
 
 

@@ -36,7 +36,7 @@ ROUNDING = 0.5  # pixels that a box may leave its image
 # Pillow takes larger images for an attack. OpenCV, which reads them for a training, takes 2^30.
 Image.MAX_IMAGE_PIXELS = 2**30
 _SIDE = whole(1, 2**17)  # pixels
-# Whatever a training takes for one; what evaluation does not take is said below.
+# All that a training takes for an id; what evaluation does not take is said below.
 _ID = Kind('a number or text', lambda v: isinstance(v, (int, float, str)))
 _ID_OR_NONE = optional(_ID)
 _ANNOTATIONS = {

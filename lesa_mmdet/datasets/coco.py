@@ -20,7 +20,7 @@ from .ids import NO_NUMBER, NOT_MATCHED, TWO_KINDS, are_of_one_kind, to_number
 from .masks import find_mask_bounds, find_mask_problem, has_three_points
 
 CHECK_HINT = 'tools/check_dataset.py finds all that is wrong with a data set'
-SAMPLE = 200  # objects of whose boxes the kind is looked at
+SAMPLE = 200  # objects whose boxes are looked at to tell their format
 
 
 class NamedCategories(CocoApi):

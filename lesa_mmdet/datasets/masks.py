@@ -86,7 +86,7 @@ def find_mask_bounds(segmentation: Any, height: int, width: int) -> tuple[float,
 
 
 def has_three_points(polygon: Any) -> bool:
-    """Whether it is a list of at least three pairs: mmdet drops other polygons."""
+    """Whether a polygon is a list of at least three pairs: mmdet drops others."""
     return isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
 
 

@@ -22,7 +22,7 @@ from .schema import ANY, TEXT, Each, require
 from .text import shown
 
 _PACKAGE = Path(__file__).parents[1]
-# In an installed package the configs lie where mmdet has its own; in a checkout beside the package.
+# An installed package has the configs where mmdet has its own; a checkout, next to the package.
 _INSTALLED = _PACKAGE / '.mim' / 'configs'
 CONFIG_ROOT = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / 'configs'
 INSTALL_MMPRETRAIN = "pip install 'mmpretrain>=1.2,<2' torchvision"

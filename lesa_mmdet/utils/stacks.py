@@ -49,7 +49,7 @@ def refuse_both() -> None:
 def explain(error: ImportError) -> ImportError:
     """The error that says in one sentence what is missing or does not fit, and what mends it.
 
-    One of anything else is returned as it is.
+    An error about anything else is returned unchanged.
     """
     top, _, rest = (error.name or '').partition('.')
     installed = list(filter(_is_installed, PACKAGES.get(top, ())))

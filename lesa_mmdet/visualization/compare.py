@@ -1,4 +1,4 @@
-"""Detections beside the truth, and those of several models on the same images side by side."""
+"""Detections with the truth, and those of several models on the same images, side by side."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -110,7 +110,7 @@ def compare_curves(
     keys: Sequence[str] = (),
     zoom: Sequence[float] | None = None,
 ) -> None:
-    """Draw curves of several runs against epochs, and beside them a part of it (paper, figure 5).
+    """Draw curves of several runs against epochs, and next to them a part (paper, figure 5).
 
     Args:
         work_dirs (Mapping[str, Path]): Work directories of mmengine by the names for the legend.

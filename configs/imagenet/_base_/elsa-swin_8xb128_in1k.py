@@ -18,7 +18,7 @@ model = dict(
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]),
 )
 
-# Timm's augmentation. The recipe's colour jitter has no effect there beside RandAugment.
+# Timm's augmentation. The recipe's colour jitter has no effect there with RandAugment.
 mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 train_pipeline = [
     dict(type='LoadImageFromFile'),

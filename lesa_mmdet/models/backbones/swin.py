@@ -104,7 +104,7 @@ class ELSA_Swin(TakesCheckpoints, SwinTransformer):
             BaseModule.init_weights(self)
             return
         super().init_weights()
-        for module in self.modules():  # mmdet's leaves them as they are
+        for module in self.modules():  # mmdet's does not initialize them
             if isinstance(module, (Operator, WindowMSA)):
                 module.init_weights()
 

@@ -73,7 +73,7 @@ class ContextTerm(BaseModule):
 
     Attributes:
         ablate_unary (bool): Whether each position's weight for itself counts as zero in the sum
-            of values, as in Table 1 of the paper. The other weights stay as they are.
+            of values, as in Table 1 of the paper. The other weights stay the same.
     """
 
     ablate_unary = False

@@ -104,5 +104,5 @@ def reset_offsets(conv: nn.Module) -> None:
 
 
 def offsets_of(conv: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The offsets of a convolution, if it is deformable, for another one of a name."""
+    """The offsets of a convolution, if it is deformable, named for another convolution."""
     return {f'{name}.{leaf}': conv[leaf] for leaf in conv if leaf.startswith('conv_offset.')}
