@@ -181,7 +181,7 @@ def check(input: Tensor, rois: Tensor) -> None:
     if len(rois) and 0 in input.shape[2:]:
         raise ValueError(f'input has shape {tuple(input.shape)}: there is nothing to pool')
     if rois.device.type == 'cpu' and len(rois):
-        first, last = (index.item() for index in rois[:, 0].aminmax())
+        first, last = (index.item() + 0.0 for index in rois[:, 0].aminmax())  # no -0
         if not (first >= 0 and last < len(input)):  # NaN is no image either
             raise ValueError(
                 f'rois are of images {first:g} to {last:g}, but the input has {len(input)}'
