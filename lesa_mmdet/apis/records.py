@@ -13,7 +13,8 @@ from mmengine.logging import print_log
 from ..utils.errors import UserValueError
 from ..utils.images import IMAGE_SUFFIXES
 from ..utils.paths import is_url, require_no_link, require_regular
-from ..utils.schema import COUNT, DICT, TEXT, Kind, optional, parse_json, require
+from ..utils.schema import COUNT, DICT, Kind, optional, parse_json, require
+from ..utils.text import readable
 
 try:
     import fcntl
@@ -24,12 +25,17 @@ VIDEO_SUFFIXES = frozenset(
     '.3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .webm .wmv'.split()
 )
 
+# A path, in which Python keeps what the system's encoding cannot decode as surrogates.
+_PATH = Kind(
+    'a path',
+    lambda v: isinstance(v, str) and not re.search('[\ud800-\udc7f\udd00-\udfff]', v),
+)
 # Of a drawing: a file of the folder of drawings, and no other.
 _NAME = Kind(
     'the name of a file, without a folder',
     lambda v: (
-        TEXT.matches(v)
-        and v.isprintable()
+        _PATH.matches(v)
+        and readable(v).isprintable()
         and v not in ('', '.', '..')
         and not re.search(r'[/\\:]', v)
     ),
@@ -39,10 +45,10 @@ _STAMP = Kind(
     lambda v: isinstance(v, list) and len(v) == 2 and all(type(n) is int for n in v),
 )
 _ENTRY = {
-    'source': TEXT,
+    'source': _PATH,
     'stamp': optional(_STAMP),
     'name': _NAME,
-    'images': [{'file_name': TEXT, 'height': COUNT, 'width': COUNT, 'results': [DICT]}],
+    'images': [{'file_name': _PATH, 'height': COUNT, 'width': COUNT, 'results': [DICT]}],
 }
 
 

@@ -335,6 +335,8 @@ def _read_all(read: Callable[[Path], Any], paths: list[Path]) -> Iterator[Any]:
     def try_to_read(path: Path) -> Any:
         try:
             return read(path)
+        except UnicodeEncodeError:  # of the locale, which no file is to blame for
+            raise
         except Exception as error:  # Pillow has many
             return error
 

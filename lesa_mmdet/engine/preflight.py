@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -93,16 +94,16 @@ def check_shared_memory(
     Raises:
         ValueError: If there is less than 4 MB for each image that workers prepare.
     """
-    if not os.path.isdir(folder):
+    if sys.platform != 'linux':
         return
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0
     for name in LOADERS[tool]:
         loader = cfg.get(name) or {}
         workers, batch_size = (loader.get(key) or 0 for key in ('num_workers', 'batch_size'))
         if free < workers * batch_size * IMAGE:
             raise UserValueError(
                 f'{workers} workers of {name} share images through {folder}, which has {free:,} '
-                'bytes left: enlarge it (docker run --shm-size=8g), or set '
+                'bytes left to write: enlarge it (docker run --shm-size=8g), or set '
                 f'{name}.num_workers=0 {name}.persistent_workers=False'
             )
 
@@ -127,6 +128,8 @@ def check_files(cfg: Mapping[str, Any], tool: str) -> None:
             if not _has_backend(dataset):
                 check_exists(ann_file, f'annotation file of {loader}', hint, knows_home=False)
             folders = {} if _is_remote(dataset) else dataset.get('data_prefix') or {}
+            if isinstance(folders, str):  # of mmpretrain
+                folders = {'img': folders}
             for kind, folder in folders.items():
                 path = join_path(dataset.get('data_root') or '', folder)
                 folder_hint = STUFF_HINT if kind == 'seg' else hint

@@ -149,6 +149,11 @@ def explain(error: BaseException) -> str | None:
         found = (hint for text, hint in _LIMITS.items() if re.search(text, str(error)))
         if hint := next(found, None):
             return hint
+    if isinstance(error, UnicodeEncodeError) and sys.getfilesystemencoding() != 'utf-8':
+        return (
+            f'{shown(error.object)} is no name of a file in the encoding of this locale '
+            f'({error.encoding}): set LC_ALL=C.UTF-8, or PYTHONUTF8=1'
+        )
     if not isinstance(error, MENDABLE):
         return None
     text, context = str(error), error.__context__

@@ -40,6 +40,19 @@ def shown(value: Any, limit: int = 100) -> str:
     return f'{escaped[:limit]}... ({len(text):,} characters)'
 
 
+def readable(text: str) -> str:
+    """A path or an argument as text that can be drawn or encoded.
+
+    What the system's encoding cannot decode, Python keeps as bytes within text (surrogates). They
+    are taken for UTF-8.
+
+    Example:
+        >>> readable('caf\\udcc3\\udca9')
+        'café'
+    """
+    return text.encode('utf-8', 'surrogateescape').decode('utf-8', 'replace')
+
+
 def shorten(values: Sequence[Any], first: int = 10) -> str:
     """Show the first of several values, as :func:`shown` does, with a comma between them."""
     return ', '.join(map(shown, values[:first])) + ', ...' * (len(values) > first)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from ..utils.text import readable
+
 
 def plot_shares(shares: Mapping[str, Mapping[str, float]], path: Path, title: str = '') -> None:
     """Draw the shares as bars, a layer each.
@@ -25,6 +27,6 @@ def plot_shares(shares: Mapping[str, Mapping[str, float]], path: Path, title: st
     axes.axhline(len(shares) - 1.5, color='black', lw=0.8)  # the mean stands apart
     axes.invert_yaxis()
     axes.set(xlim=(0, 100), xlabel='weight (%)')
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(readable(title), fontsize=10)
     figure.legend(loc='outside lower center', ncols=2)
     figure.savefig(path, dpi=110)

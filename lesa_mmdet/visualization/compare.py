@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from ..utils.errors import UserValueError
 from ..utils.images import read_image, write_image
+from ..utils.text import readable
 
 COLUMN_WIDTH = 5  # inches
 
@@ -65,12 +66,12 @@ def draw_comparison(
         len(names), len(columns), squeeze=False, gridspec_kw=dict(height_ratios=heights)
     )
     for column_axes, column, title in zip(grid.T, columns, titles, strict=True):
-        column_axes[0].set_title(title, fontsize=9)
+        column_axes[0].set_title(readable(title), fontsize=9)
         for axes, image in zip(column_axes, column, strict=True):
             axes.imshow(image)
             axes.set(xticks=[], yticks=[])
     for axes, name in zip(grid[:, 0], names, strict=True):
-        axes.set_ylabel(name)
+        axes.set_ylabel(readable(name))
     return figure
 
 

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 from mmengine.logging import print_log
 
 from ..utils.errors import UserFileNotFoundError, UserValueError
+from ..utils.text import readable
 
 PICTURES = ('.png', '.jpg', '.jpeg', '.pdf', '.svg')
 
@@ -148,7 +149,7 @@ def compare_curves(
     for axes in (left, right):
         for (name, key), curve in curves.items():
             style = dict(color=colors[name], linestyle=styles[key], linewidth=1.3)
-            axes.plot(list(curve), list(curve.values()), label=f'{name}, {key}', **style)
+            axes.plot(list(curve), list(curve.values()), label=readable(f'{name}, {key}'), **style)
         axes.set(xlabel=unit)
         axes.grid(alpha=0.3)
     first, last, low, high = zoom

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,21 @@ def test_broken(entry, reason, tmp_path):
         Records(tmp_path, SETTINGS)
     assert str(error.value).isprintable() and len(str(error.value)) < 600
     assert (tmp_path / 'records.jsonl').read_bytes() == before
+
+
+def test_names_that_are_no_utf8(tmp_path):
+    """Python keeps their bytes as surrogates."""
+    source = os.fsdecode(os.fsencode(tmp_path) + b'/caf\xe9.png')
+    Path(source).touch()
+    records = Records(tmp_path, SETTINGS)
+    name = records.name(source)
+    records.add(source, name, [dict(IMAGE, file_name=name)])
+    records.drawing(name).parent.mkdir()
+    records.drawing(name).touch()
+    records.close()
+    again = Records(tmp_path, SETTINGS)
+    assert again.has(source)
+    again.close()
 
 
 def test_ids_of_images_are_small_numbers(tmp_path):

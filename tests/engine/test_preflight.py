@@ -270,4 +270,18 @@ def test_shared_memory_is_enough_for_a_batch(free, workers, refused, tmp_path, m
             preflight.check_shared_memory(cfg, 'train', tmp_path)
     else:
         preflight.check_shared_memory(cfg, 'train', tmp_path)
+    with pytest.raises(UserValueError, match='nowhere, which has 0 bytes left'):
+        cfg['train_dataloader']['num_workers'] = 1
+        preflight.check_shared_memory(cfg, 'train', tmp_path / 'nowhere')
+    cfg['train_dataloader']['num_workers'] = 0
     preflight.check_shared_memory(cfg, 'train', tmp_path / 'nowhere')
+
+
+def test_the_folder_of_images_may_be_a_text(cfg, tmp_path):
+    """As mmpretrain has it."""
+    dataset = cfg.train_dataloader.dataset
+    dataset.data_prefix = 'train2017/'
+    preflight.check_files(cfg, 'train')
+    dataset.data_prefix = 'gone/'
+    with pytest.raises(FileNotFoundError, match='img folder of train_dataloader: .*gone'):
+        preflight.check_files(cfg, 'train')

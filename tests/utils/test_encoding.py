@@ -110,3 +110,38 @@ def test_a_command_prints_what_the_terminal_cannot_show(data):
     )
     assert 'Traceback' not in result.stdout and result.returncode == 1
     assert '\\u4e09' in result.stdout
+
+
+def test_a_name_that_the_locale_has_no_file_for_is_a_sentence(data, tmp_path):
+    """Folders are named after classes."""
+    tool = ROOT / 'tools' / 'crop_coco.py'
+    splits = (f'--split {s} annotations/{s}.json {s}'.split() for s in ('train', 'val'))
+    result = subprocess.run(
+        [sys.executable, '-W', 'ignore', tool, data, tmp_path / 'out', *sum(splits, [])]
+        + ['--min-size', '1', '--classes', '1'],
+        cwd=ROOT,
+        env=C_LOCALE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding='utf-8',
+    )
+    assert 'Traceback' not in result.stdout and result.returncode == 1
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith('error: ') and 'set LC_ALL=C.UTF-8, or PYTHONUTF8=1' in last
+
+
+def test_arguments_that_the_locale_cannot_decode_are_drawn(tmp_path):
+    log = tmp_path / 'run' / 'vis_data' / 'scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_text('{"coco/bbox_mAP": 0.5, "step": 1}', encoding='utf-8')
+    tool, out = ROOT / 'tools' / 'plot_curves.py', tmp_path / '図.png'
+    result = subprocess.run(
+        [sys.executable, '-W', 'ignore', tool, tmp_path, '--labels', '曲線', '--out', out],
+        cwd=ROOT,
+        env=C_LOCALE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding='utf-8',
+    )
+    assert result.returncode == 0, result.stdout
+    assert out.read_bytes()[:4] == b'\x89PNG'

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lesa_mmdet.utils.text import shown
+from lesa_mmdet.utils.text import readable, shown
 
 
 @pytest.mark.parametrize(
@@ -95,3 +95,15 @@ def test_runs_nothing_of_a_value():
             raise AssertionError
 
     assert shown(Evil([1])) == '[1]'
+
+
+@pytest.mark.parametrize(
+    'text, drawn',
+    [
+        ('Größe 大小', 'Größe 大小'),
+        ('大小'.encode().decode('ascii', 'surrogateescape'), '大小'),
+        ('caf\udce9', 'caf\ufffd'),
+    ],
+)
+def test_what_the_locale_cannot_decode_is_readable(text, drawn):
+    assert readable(text) == drawn

@@ -15,6 +15,7 @@ from lesa_mmdet.utils.command import add_model_options, add_out, command
 from lesa_mmdet.utils.errors import UserValueError
 from lesa_mmdet.utils.images import read_image
 from lesa_mmdet.utils.paths import check_output
+from lesa_mmdet.utils.text import readable
 from lesa_mmdet.visualization.curves import PICTURES
 from lesa_mmdet.visualization.panels import draw_maps
 
@@ -52,7 +53,7 @@ def main() -> None:
         name = '{}_{}-{}_{}.png'.format(args.image.stem, *args.point, layer)
         path = args.out if is_file else args.out / name
         figure = draw_maps(image, view, args.point, of_layer)
-        figure.suptitle(f'{Path(args.config).stem}: {layer}')
+        figure.suptitle(readable(f'{Path(args.config).stem}: {layer}'))
         figure.savefig(path, dpi=110)
         print(path)
 
