@@ -25,6 +25,9 @@ class EpochSeedHook(DistSamplerSeedHook):
         default_hooks = dict(sampler_seed=dict(type='EpochSeedHook'))
         train_dataloader = dict(persistent_workers=False)
 
+    With ``accumulative_counts`` it does so where gradients have just been used: a checkpoint has
+    none, and a warning says how many are lost.
+
     In a training by iterations, mmengine draws all batches anew that were trained before. In one
     by epochs, workers that persist draw on over the epochs, out of reach from here: with them,
     augmentations differ after a resume, and a warning says so.
@@ -40,6 +43,13 @@ class EpochSeedHook(DistSamplerSeedHook):
             runner.logger.warning(
                 'train_dataloader.persistent_workers is True: after a resume, augmentations differ '
                 'from those of an uninterrupted run. Set it to False to continue exactly.'
+            )
+        counts = (runner.cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+        if lost := runner.iter % counts:
+            runner.logger.warning(
+                f'the checkpoint is of iteration {runner.iter}, and gradients are summed over '
+                f'{counts}: those of the last {lost} are not in it, and the training does not '
+                'continue exactly'
             )
         # With randomness.diff_rank_seed processes differ; the checkpoint has the seed of the first.
         seeds = [runner.seed]

@@ -6,6 +6,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
@@ -47,6 +48,7 @@ def train(
     work_dir, *, seed=None, num_workers=0, resume=False, epochs=EPOCHS, options=None, **randomness
 ):
     model, options = Recorder(), options or {}
+    wrapper = {key: options[key] for key in ('accumulative_counts',) if key in options}
     Runner(
         model=model,
         work_dir=str(work_dir),
@@ -60,7 +62,8 @@ def train(
         ),
         train_cfg=options.get('train_cfg') or dict(by_epoch=True, max_epochs=epochs),
         **options.get('validation', {}),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1), **wrapper),
+        cfg=Config(dict(optim_wrapper=wrapper)),
         default_hooks=dict(
             checkpoint=dict(
                 type='CheckpointHook', interval=1, by_epoch='max_iters' not in str(options)
@@ -156,6 +159,16 @@ def test_a_checkpoint_within_an_epoch_is_said_not_to_continue_exactly(tmp_path, 
     train(tmp_path / 'run', epochs=2, resume=True)
     (line,) = (line for line in told if 'not continue exactly' in line)
     assert 'is of iteration 2, and an epoch has 3' in line and 'start of epoch 1' in line
+
+
+def test_gradients_that_no_checkpoint_has_are_said(tmp_path, told):
+    options = dict(accumulative_counts=2)
+    for epochs, is_said in ((1, False), (2, True), (3, False)):  # after 0, 3 and 6 iterations
+        told.clear()
+        train(tmp_path / 'run', epochs=epochs, resume=True, options=options)
+        lines = [line for line in told if 'gradients are summed over 2' in line]
+        assert bool(lines) == is_said, epochs
+        assert all('of the last 1 are not in it' in line for line in lines)
 
 
 def test_epochs_and_seeds_draw_differently(tmp_path):
