@@ -205,7 +205,11 @@ CASES = [
     ),
     trained('no file name', FILE + r".*has no 'file_name'", without('file_name', 'images')),
     trained('no height', FILE + r".*has no 'height'", without('height', 'images')),
-    trained('annotation ids twice', FILE + r'Annotation ids in .* are not unique', every(id=1)),
+    trained(
+        'annotation ids twice',
+        FILE + r'annotation 1 .* has an id that another one has',
+        every(id=1),
+    ),
     trained(
         'a box of three numbers', FILE + r'.* has the bbox \[1, 2, 3\], but', first(bbox=[1, 2, 3])
     ),
