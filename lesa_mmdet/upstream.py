@@ -67,6 +67,11 @@ _AT_ONCE = 'AttributeError when it is first used, before anything is trained or 
 # All of them but for those of attention/, which has its own table. Functions have their arguments.
 PRIVATE = (
     Private(
+        'multiprocessing.queues.Queue._on_queue_feeder_error(e, obj)',
+        'engine.launch',
+        'a training would wait for ever for a batch that a worker cannot hand on',
+    ),
+    Private(
         'mmengine.hooks.CheckpointHook._save_checkpoint_with_step(self, runner, step, meta)',
         'engine.hooks.atomic_checkpoint',
         'outdated checkpoints would stay',

@@ -2,10 +2,13 @@
 
 import os
 import runpy
+import signal
 import sys
 import warnings
 from argparse import Namespace
 from importlib.util import find_spec
+from multiprocessing import parent_process
+from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from ..utils.configs import PRETRAIN_HINT, change_config, is_config, read_config
 from ..utils.devices import unused_gpu
 from ..utils.errors import UserFileNotFoundError, UserValueError
 from ..utils.paths import TRAIN_HINT, check_exists, check_output
+from ..utils.text import shown
 from .lock import lock_work_dir
 from .preflight import check_config
 from .resume import check_start
@@ -49,6 +53,7 @@ def run_tool(name: str) -> None:
     if os.environ.get('RANK', '0') == '0' and (problem := unused_gpu()):
         print(f'warning: {problem}', file=sys.stderr, flush=True)
     check_config(cfg, name)
+    end_workers_that_cannot_send()
     if args.work_dir:
         check_output(args.work_dir, '--work-dir', is_folder=True)
     if name == 'train':
@@ -64,6 +69,21 @@ def run_tool(name: str) -> None:
     _leave_out_hooks(args, cfg)
     tool['main'].__globals__['parse_args'] = lambda: args
     tool['main']()
+
+
+def end_workers_that_cannot_send() -> None:
+    """Let a worker of a data loader end if it cannot hand a batch on: else it is waited for.
+
+    Python's queue says why, such as a full /dev/shm, and goes on without the batch. Workers have
+    this from the process that forks them.
+    """
+
+    def end(error: Exception, _: Any) -> None:
+        print(f'a worker cannot hand a batch on: {shown(error, 300)}', file=sys.stderr, flush=True)
+        if parent_process():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Queue._on_queue_feeder_error = staticmethod(end)
 
 
 def _choose_tool(name: str) -> tuple[dict[str, Any], Namespace, Config]:

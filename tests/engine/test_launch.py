@@ -2,13 +2,16 @@ import copy
 import sys
 from argparse import Namespace
 from itertools import chain, permutations
+from multiprocessing.queues import Queue
 from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from lesa_mmdet.engine import launch
+from lesa_mmdet.utils.command import explain
 
 from helpers.paths import DEMO, ROOT
 
@@ -23,6 +26,24 @@ def test_tools_are_those_of_the_installed_mmdet():
 
 def test_help_is_mmdets(run):
     assert '--auto-scale-lr' in run('tools/train.py', '--help')
+
+
+class Unsendable:
+    def __reduce__(self):
+        raise OSError(28, 'No space left on device', '/dev/shm/\x1b')
+
+
+def test_a_worker_that_cannot_hand_a_batch_on_is_not_waited_for(monkeypatch, capfd):
+    """As with a /dev/shm that fills, or too many open files."""
+    monkeypatch.setattr(Queue, '_on_queue_feeder_error', Queue._on_queue_feeder_error)
+    launch.end_workers_that_cannot_send()
+    loader = DataLoader([Unsendable()], num_workers=1, collate_fn=list, timeout=60)
+    with pytest.raises(RuntimeError, match='DataLoader worker .*(unexpectedly|by signal)') as error:
+        list(loader)
+    assert 'enlarge /dev/shm' in explain(error.value)
+    said = capfd.readouterr().err
+    assert 'a worker cannot hand a batch on: ' in said and r'\x1b' in said
+    assert 'Traceback' not in said
 
 
 def test_unknown_config(monkeypatch):
