@@ -61,6 +61,17 @@ def test_the_encoding_is_named_everywhere():
     assert len(files) > 200 and silent == set()
 
 
+def run_in_the_locale_c(*arguments):
+    return subprocess.run(
+        [sys.executable, '-W', 'ignore', *arguments],
+        cwd=ROOT,
+        env=C_LOCALE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding='utf-8',
+    )
+
+
 @pytest.fixture
 def data(tmp_path):
     """Generated images whose categories have names in other scripts, and whose folder has, too."""
@@ -77,13 +88,8 @@ def data(tmp_path):
 
 
 def test_annotations_are_read_in_the_locale_c(data):
-    result = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', READ, data, json.dumps(NAMES)],
-        env=C_LOCALE,
-        stdout=subprocess.PIPE,
-        encoding='utf-8',
-    )
-    assert result.returncode == 0
+    result = run_in_the_locale_c('-c', READ, data, json.dumps(NAMES))
+    assert result.returncode == 0, result.stdout
     read = json.loads(result.stdout.rpartition('READ')[2])
     assert read.pop('encoding') not in ('utf-8', 'UTF-8')
     assert read == {
@@ -100,14 +106,7 @@ def test_a_command_prints_what_the_terminal_cannot_show(data):
     content['annotations'][0]['category_id'] = 99
     content['categories'][1]['name'] = content['categories'][0]['name']
     path.write_text(json.dumps(content, ensure_ascii=False), encoding='utf-8')
-    result = subprocess.run(
-        [sys.executable, '-W', 'ignore', ROOT / 'tools' / 'check_dataset.py', data],
-        cwd=ROOT,
-        env=C_LOCALE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding='utf-8',
-    )
+    result = run_in_the_locale_c(ROOT / 'tools' / 'check_dataset.py', data)
     assert 'Traceback' not in result.stdout and result.returncode == 1
     assert '\\u4e09' in result.stdout
 
@@ -116,15 +115,8 @@ def test_a_name_that_the_locale_has_no_file_for_is_a_sentence(data, tmp_path):
     """Folders are named after classes."""
     tool = ROOT / 'tools' / 'crop_coco.py'
     splits = (f'--split {s} annotations/{s}.json {s}'.split() for s in ('train', 'val'))
-    result = subprocess.run(
-        [sys.executable, '-W', 'ignore', tool, data, tmp_path / 'out', *sum(splits, [])]
-        + ['--min-size', '1', '--classes', '1'],
-        cwd=ROOT,
-        env=C_LOCALE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding='utf-8',
-    )
+    options = [*sum(splits, []), '--min-size', '1', '--classes', '1']
+    result = run_in_the_locale_c(tool, data, tmp_path / 'out', *options)
     assert 'Traceback' not in result.stdout and result.returncode == 1
     last = result.stdout.splitlines()[-1]
     assert last.startswith('error: ') and 'set LC_ALL=C.UTF-8, or PYTHONUTF8=1' in last
@@ -135,13 +127,6 @@ def test_arguments_that_the_locale_cannot_decode_are_drawn(tmp_path):
     log.parent.mkdir(parents=True)
     log.write_text('{"coco/bbox_mAP": 0.5, "step": 1}', encoding='utf-8')
     tool, out = ROOT / 'tools' / 'plot_curves.py', tmp_path / '図.png'
-    result = subprocess.run(
-        [sys.executable, '-W', 'ignore', tool, tmp_path, '--labels', '曲線', '--out', out],
-        cwd=ROOT,
-        env=C_LOCALE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding='utf-8',
-    )
+    result = run_in_the_locale_c(tool, tmp_path, '--labels', '曲線', '--out', out)
     assert result.returncode == 0, result.stdout
     assert out.read_bytes()[:4] == b'\x89PNG'
