@@ -10,7 +10,7 @@ from helpers.paths import ROOT
 DEMO = runpy.run_path(str(ROOT / 'tools' / 'demo.py'))
 
 
-@pytest.mark.parametrize('name', ['epoch_3.pth', 'elsewhere/lesa_3.pth'])
+@pytest.mark.parametrize('name', ['epoch_3.pth', 'lesa_3.pth'])
 @pytest.mark.parametrize(
     'options, expected',
     [
