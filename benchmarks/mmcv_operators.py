@@ -24,7 +24,7 @@ from lesa_mmdet.utils.errors import UserValueError
 
 # By name: config, images of a step, their size.
 CASES = {
-    'demo': ('demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160', 4, 160),
+    'demo': ('demo/mask-rcnn_lesa-r50-narrow_fpn_1xb8-8e_shapes-160', 4, 160),
     'mask-rcnn': ('mask_rcnn/mask-rcnn_lesa-r50-dconv-c3-c5_fpn_8xb1-20e_coco-1024', 1, 512),
     'htc': ('htc/htc_lesa-r50_fpn_4xb1-1x_coco-1024', 1, 512),
 }

@@ -26,7 +26,7 @@ from lesa_mmdet.utils.paths import check_output
 from lesa_mmdet.visualization.compare import draw_beside_truth
 from lesa_mmdet.visualization.curves import plot_curves, read_scalars
 
-CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py'
+CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb8-8e_shapes-160.py'
 COCO_CONFIG = 'configs/mask_rcnn/mask-rcnn_lesa-r50-dconv-c3-c5_fpn_8xb1-20e_coco-1024.py'
 
 

@@ -17,7 +17,7 @@ from helpers.paths import ROOT
 @pytest.fixture(scope='session')
 def detector():
     """Config of the demo's detector."""
-    return ROOT / 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py'
+    return ROOT / 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
 
 
 @pytest.fixture(scope='session')

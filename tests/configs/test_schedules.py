@@ -27,8 +27,8 @@ def test_schedule_is_the_released_one(name):
 
 
 def test_schedule_of_the_demo():
-    rates = replay_schedule(load('mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160'), 600)
-    assert len(rates) == 6
-    assert rates[0, 0] == pytest.approx(0.01 * 0.001)
-    assert rates.max() == pytest.approx(0.001, rel=0.02)
-    assert (rates.flatten()[150:].diff() <= 0).all() and rates[-1, -1] < 1e-6
+    rates = replay_schedule(load('mask-rcnn_lesa-r50-narrow_fpn_1xb8-8e_shapes-160'), 600)
+    assert len(rates) == 8
+    assert rates[0, 0] == pytest.approx(0.01 * 0.002)
+    assert rates.max() == pytest.approx(0.002, rel=0.02)
+    assert (rates.flatten()[50:].diff() <= 0).all() and rates[-1, -1] < 1e-6

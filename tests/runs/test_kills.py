@@ -18,7 +18,7 @@ from helpers.training import kill, start
 
 pytestmark = pytest.mark.slow
 
-CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-6e_shapes-160.py'
+CONFIG = 'configs/demo/mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
 KILLS = int(os.environ.get('LESA_KILLS', 3))
 EPOCHS = 6 * KILLS  # more than are done before the last one
 
