@@ -124,7 +124,7 @@ PRIVATE = (
             'engine.launch',
             'ImportError before anything is trained or tested',
         )
-        for name in ('main()', 'parse_args()')
+        for name in ('main', 'parse_args')
     ),
     *(
         Private(f'torch.nn.Module._{name}', 'models.layers.norm', _AT_ONCE)
@@ -164,7 +164,7 @@ def check_private(table: tuple[Private, ...] = PRIVATE) -> None:
     """
     for private in table:
         name, _, arguments = private.name.partition('(')
-        if not arguments.startswith('self'):
+        if not arguments or private.without == _AT_ONCE:
             continue
         try:
             found = ', '.join(inspect.signature(pkgutil.resolve_name(name)).parameters)

@@ -78,8 +78,8 @@ def end_workers_that_cannot_send() -> None:
     this from the process that forks them.
     """
 
-    def end(error: Exception, _: Any) -> None:
-        print(f'a worker cannot hand a batch on: {shown(error, 300)}', file=sys.stderr, flush=True)
+    def end(e: Exception, obj: Any) -> None:
+        print(f'a worker cannot hand a batch on: {shown(e, 300)}', file=sys.stderr, flush=True)
         if parent_process():
             os.kill(os.getpid(), signal.SIGKILL)
 
