@@ -53,9 +53,10 @@ def explain(error: ImportError) -> ImportError:
     """
     top, _, rest = (error.name or '').partition('.')
     installed = list(filter(_is_installed, PACKAGES.get(top, ())))
-    if isinstance(error, ModuleNotFoundError) and installed and rest not in ('', '_ext'):
+    place = _place(top)
+    if isinstance(error, ModuleNotFoundError) and installed and place and rest not in ('', '_ext'):
         return ModuleNotFoundError(
-            f'{" and ".join(installed)} is installed, but Python takes {top} from {_place(top)}, '
+            f'{" and ".join(installed)} is installed, but Python takes {top} from {place}, '
             f'which is not all of it ({error}): rename that folder if it is not of a package, '
             f'else pip uninstall {" ".join(installed)}, and then {INSTALL}',
             name=error.name,
@@ -74,11 +75,11 @@ def explain(error: ImportError) -> ImportError:
     return error
 
 
-def _place(module: str) -> str:
-    """The folder that a module was imported from, or its file if it has none."""
+def _place(module: str) -> str | None:
+    """The folder that a module was imported from, or its file; None if it was not imported."""
     found = sys.modules.get(module)
     paths = list(getattr(found, '__path__', [])) or [getattr(found, '__file__', None)]
-    return str(paths[0])
+    return paths[0]
 
 
 def _is_installed(package: str) -> bool:

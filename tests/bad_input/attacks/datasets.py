@@ -27,7 +27,7 @@ def content():
     )
 
 
-def checked(name, sentence, change=None, text=None, image=None, split='instances_train.json'):
+def checked(name, sentence, change=None, raw=None, image=None, split='instances_train.json'):
     """A case of annotations that are changed, or of their text, and of an image's bytes."""
 
     def do(place):
@@ -38,7 +38,7 @@ def checked(name, sentence, change=None, text=None, image=None, split='instances
         made = content()
         if change:
             change(made)
-        written = json.dumps(made) if text is None else text
+        written = json.dumps(made) if raw is None else raw
         written = written if isinstance(written, bytes) else written.encode()
         (root / 'annotations' / split).write_bytes(written)
         if callable(image):
@@ -101,13 +101,13 @@ def size(width, height):
 
 ZIGZAG = [SIDE * ((i // 2 + i) % 2) for i in range(100_000)]
 CASES = [
-    checked('deep', 'nested too deep', text='[' * 200_000),
-    checked('truncated', 'is no JSON, or it is truncated', text='{"images": ['),
-    checked('binary', 'is no JSON, or it is truncated', text=bytes(range(256))),
-    checked('a number of 5,000 digits', 'is no JSON', text='[' + '9' * 5000 + ']'),
-    checked('a list', r'the file is \[1\], but', text='[1]'),
+    checked('deep', 'nested too deep', raw='[' * 200_000),
+    checked('truncated', 'is no JSON, or it is truncated', raw='{"images": ['),
+    checked('binary', 'is no JSON, or it is truncated', raw=bytes(range(256))),
+    checked('a number of 5,000 digits', 'is no JSON', raw='[' + '9' * 5000 + ']'),
+    checked('a list', r'the file is \[1\], but', raw='[1]'),
     checked('UTF-16', 'but the image is 32 x 64',
-            text=json.dumps({**content(), 'images': [
+            raw=json.dumps({**content(), 'images': [
                 dict(id=1, file_name='1.png', width=32, height=64)]}).encode('utf-16')),
     checked('a width of 10^400', 'width is a number of 1,329 bits', size(10**400, 64)),
     checked('a width below 0', 'width is -64, but', size(-64, 64)),
@@ -149,7 +149,7 @@ CASES = [
     checked('a polygon to and fro', 'outline of [0-9,]+ pixels',
             both(size(SIDE, SIDE), entry(segmentation=[ZIGZAG]))),
     checked('a deep segmentation', 'polygon', entry(segmentation=[[[[[[1]]]]]])),
-    checked('a name of a file that moves the cursor', 'no JSON', text='[',
+    checked('a name of a file that moves the cursor', 'no JSON', raw='[',
             split='instances_\x1b[2J.json'),
     checked('an image of 17 billion pixels', 'Image size .17179869184 pixels. exceeds',
             size(SIDE, SIDE), image=png(SIDE, SIDE, b'')),

@@ -21,12 +21,12 @@ ENTRY = dict(
 )
 
 
-def packed(name, sentence, result=None, text=None, images=IMAGES, tested=None):
+def packed(name, sentence, result=None, raw=None, images=IMAGES, tested=None):
     """A case of results of boxes."""
 
     def do(place):
         place.write('list.json', images if isinstance(images, str) else json.dumps(images))
-        written = json.dumps([{**RESULT, **(result or {})}]) if text is None else text
+        written = json.dumps([{**RESULT, **(result or {})}]) if raw is None else raw
         place.write('results.bbox.json', written)
         if tested is not None:
             place.write('results.images.json', tested)
@@ -60,11 +60,11 @@ def other(**changes):
 
 
 CASES = [
-    packed('deep', 'nested too deep', text='[' * 200_000),
-    packed('a dict', 'has to be a list of detections', text='{}'),
-    packed('text', 'has to be a list of detections', text='"\\u001b[2J"'),
-    packed('numbers', 'it lacks image_id', text='[7]'),
-    packed('a number of 5,000 digits', 'is no JSON', text='[' + '9' * 5000 + ']'),
+    packed('deep', 'nested too deep', raw='[' * 200_000),
+    packed('a dict', 'has to be a list of detections', raw='{}'),
+    packed('text', 'has to be a list of detections', raw='"\\u001b[2J"'),
+    packed('numbers', 'it lacks image_id', raw='[7]'),
+    packed('a number of 5,000 digits', 'is no JSON', raw='[' + '9' * 5000 + ']'),
     packed('a score that is not a number', 'its score is nan, but', dict(score=float('nan'))),
     packed('an infinite score', 'its score is inf, but', dict(score=float('inf'))),
     packed('a score of 10^400', 'its score is a number of 1,329 bits', dict(score=10**400)),

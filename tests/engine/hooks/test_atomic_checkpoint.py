@@ -1,5 +1,6 @@
 """What the hooks around checkpoints do in a run."""
 
+import errno
 import os
 
 import numpy as np
@@ -213,7 +214,8 @@ class TestResuming:
 
     def test_another_training_in_the_work_directory(self, trained, monkeypatch):
         assert (trained.parent / NAME).read_text(encoding='utf-8') == ''  # given back
-        monkeypatch.setattr('fcntl.lockf', lambda *_: (_ for _ in ()).throw(BlockingIOError))
+        held = BlockingIOError(errno.EAGAIN, 'held')
+        monkeypatch.setattr('fcntl.lockf', lambda *_: (_ for _ in ()).throw(held))
         with pytest.raises(ValueError, match='is in use by another training'):
             build(trained.parent, resume=True).train()
         build(trained.parent, load_from=str(trained)).test()  # may look on
