@@ -7,7 +7,7 @@ train_dataloader = dict(batch_size=8)
 optim_wrapper = dict(optimizer=dict(lr=0.002))
 
 max_epochs = 8
-train_cfg = dict(max_epochs=max_epochs)
+train_cfg = dict(max_epochs=max_epochs, val_interval=4)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type='CosineAnnealingLR', by_epoch=True, T_max=max_epochs, convert_to_iter_based=True),
