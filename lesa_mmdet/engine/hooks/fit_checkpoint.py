@@ -51,10 +51,8 @@ class FitCheckpointHook(Hook):
         if runner._load_from is None:
             runner._resume = False
             runner.logger.info(f'No checkpoint in {runner.work_dir}: the training starts anew.')
-        elif isinstance(
-            runner, FlexibleRunner
-        ):  # which has looked before, at mmengine's note alone
-            runner.load_or_resume()
+        elif isinstance(runner, FlexibleRunner):
+            runner.load_or_resume()  # again: it has looked before, at mmengine's note alone
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare the checkpoint with the run."""
