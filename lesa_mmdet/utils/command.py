@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from io import TextIOWrapper
 from pathlib import Path
@@ -31,6 +32,7 @@ _LIMITS = {
     ),
 }
 _IN_WORKER = re.compile(r'Caught \w+ in DataLoader worker process \d+\.')
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 _LOOPBACK = ('localhost', '127.0.0.1', '::1')
 GRACE = 3  # seconds that a process has to end after a signal
 CALL_GRACE = 2 * GRACE  # the same for one that was started, and has started others
@@ -57,7 +59,7 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors='backslashreplace')
         _spare_loopback()
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.getsignal(number) for number in _ENDING}
         for number, handler in before.items():
             if handler is not signal.SIG_IGN:  # as nohup and `&` in scripts have it
                 signal.signal(number, _end)
@@ -126,8 +128,11 @@ def call(arguments: Sequence[str], **kwargs: Any) -> int:
     Returns:
         int: Its exit code.
     """
-    with subprocess.Popen(arguments, **kwargs) as process:
+    with ExitStack() as held:
+        held.enter_context(_signals_held())
+        process = subprocess.Popen(arguments, **kwargs)
         try:
+            held.close()
             return process.wait()
         except BaseException:
             faulthandler.cancel_dump_traceback_later()  # not before the program has ended
@@ -137,6 +142,23 @@ def call(arguments: Sequence[str], **kwargs: Any) -> int:
             except subprocess.TimeoutExpired:
                 process.kill()
             raise
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let signals wait while a program starts: until it is known, nobody could end it."""
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # which the program inherits
+            signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def explain(error: BaseException) -> str | None:

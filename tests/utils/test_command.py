@@ -102,6 +102,24 @@ def test_a_program_ends_with_the_one_that_started_it():
     assert subprocess.run(['kill', '-0', child.strip()], stderr=subprocess.DEVNULL).returncode == 1
 
 
+@pytest.mark.parametrize('name, code', [('SIGINT', 130), ('SIGTERM', 143)])
+def test_a_program_ends_that_was_starting(name, code, monkeypatch):
+    started = []
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *args):
+            super().__init__(*args)
+            started.append(self)
+            signal.raise_signal(getattr(signal, name))
+
+    monkeypatch.setattr(subprocess, 'Popen', Popen)
+    monkeypatch.setattr(sys, 'argv', ['tool'])
+    with pytest.raises(SystemExit) as ended:
+        command(lambda: call(['sleep', '60']))()
+    assert ended.value.code == code
+    assert started[0].poll() == -signal.SIGTERM
+
+
 @pytest.mark.parametrize('name', ['SIGINT', 'SIGTERM'])
 def test_a_signal_ends_what_hangs(name):
     code = (
