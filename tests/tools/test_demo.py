@@ -31,3 +31,19 @@ def test_it_goes_on_unless_it_was_finished(name, options, expected, tmp_path):
 
 def test_it_starts_where_nothing_is(tmp_path):
     assert DEMO['resume'](tmp_path / 'none', None) == []
+
+
+@pytest.mark.parametrize(
+    'cores, batch, processes', [(1, 8, 1), (2, 8, 2), (64, 8, 2), (4, 6, 1), (4, 12, 3), (4, 2, 1)]
+)
+def test_each_process_has_as_many_images_and_enough_for_batch_norm(
+    cores, batch, processes, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr('os.sched_getaffinity', lambda pid: set(range(cores)))
+    assert DEMO['count_processes'](batch) == processes
+
+
+def test_a_gpu_has_one_process(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    assert DEMO['count_processes'](8) == 1
