@@ -77,6 +77,11 @@ class Run(NamedTuple):
         """Where its last checkpoint is kept, if others start from it."""
         return work_dir / 'starts' / f'{self.data_set}-{self.model}-{self.seed}.pth'
 
+    def is_planned(self) -> bool:
+        """Whether the model is to be trained on the data set."""
+        data_sets = MODELS[self.model].data_sets
+        return data_sets is None or self.data_set in data_sets
+
     def start(self) -> 'Run | None':
         """The run from whose last checkpoint it starts, if it does."""
         model = MODELS[self.model].start
@@ -146,6 +151,10 @@ def configure(run: Run, work_dir: Path) -> Config:
     if model.epochs:
         cfg.train_cfg.update(max_epochs=model.epochs, val_interval=model.epochs)
         cfg.param_scheduler[-1].T_max = model.epochs
+    if model.context_rate != 1:
+        faster = dict(lr_mult=model.context_rate)
+        custom = {'.context.': faster, '.fusion.': faster}
+        cfg.optim_wrapper.paramwise_cfg = dict(custom_keys=custom)
     for head in heads:
         cfg.model.roi_head[head].num_classes = len(data_set.classes)
     for split in ('train', 'val', 'test'):
@@ -298,7 +307,8 @@ def study(args: argparse.Namespace, settings: dict) -> bool:
     results = load(args.results, settings)
     done = set(map(Run.of, results))
     asked = product(range(args.seeds), args.data_sets, args.models)
-    missing = [run for seed, *what in asked if (run := Run(*what, seed)) not in done]
+    runs = (Run(*what, seed) for seed, *what in asked)
+    missing = [run for run in runs if run not in done and run.is_planned()]
     missing = with_starts(missing, args.work_dir)
     print(f'{len(done)} runs are done, {len(missing)} are to be run, {args.jobs} side by side')
     for name in args.data_sets:  # before processes draw the same

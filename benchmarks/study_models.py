@@ -18,6 +18,9 @@ class Model(NamedTuple):
         epochs (int, optional): How long it trains, if not as long as study_config.py says.
         start (str, optional): The model from whose last checkpoint it starts.
         fresh_operators (bool): Whether its operators start fresh even so.
+        context_rate (float): Factor on the learning rate of context and fusion.
+        data_sets (tuple[str, ...], optional): Names of the data sets that it is trained on, if not
+            on all.
     """
 
     label: str
@@ -27,6 +30,8 @@ class Model(NamedTuple):
     epochs: int | None = None
     start: str | None = None
     fresh_operators: bool = False
+    context_rate: float = 1
+    data_sets: tuple[str, ...] | None = None
 
 
 def _resnet(operator: str | None, deformable: bool = False, **options) -> dict:
@@ -61,7 +66,8 @@ def _made_of_convolutions(zero_init_context: bool = True, **options) -> dict:
 
 def _going_on(label: str, changes: dict, against: str | None = 'convolution-on', **more) -> Model:
     has_terms = changes['backbone']['operator'] is not None
-    return Model(label, changes, against, has_terms, epochs=5, start='convolution', **more)
+    more = dict(epochs=5, start='convolution') | more
+    return Model(label, changes, against, has_terms, **more)
 
 
 MODELS = {
@@ -87,6 +93,19 @@ MODELS = {
         'LESA of fresh operators, all else taken over, 5 more',
         _resnet('LESA'),
         fresh_operators=True,
+    ),
+    'lesa-silent-15': _going_on(
+        'LESA made of it, silent, 15 more',
+        _made_of_convolutions(),
+        epochs=15,
+        data_sets=('keyed',),
+    ),
+    'lesa-silent-fast-15': _going_on(
+        'LESA made of it, silent, 15 more, context at 5 times the rate',
+        _made_of_convolutions(),
+        epochs=15,
+        context_rate=5,
+        data_sets=('keyed',),
     ),
     'lesa-15': Model(
         'LESA from scratch, 15 epochs',

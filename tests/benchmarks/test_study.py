@@ -7,6 +7,9 @@ import math
 import pytest
 import study
 import study_report
+import torch
+from mmdet.registry import MODELS as REGISTRY
+from mmengine.optim import build_optim_wrapper
 from study_models import DATA_SETS, MODELS
 
 from helpers.paths import ROOT
@@ -122,6 +125,26 @@ def test_config_of_every_model(name, data_set, tmp_path, monkeypatch):
     assert cfg.model.roi_head.mask_head.num_classes == len(fake.classes)
     assert cfg.train_dataloader.dataset.metainfo.classes == fake.classes
     assert cfg.val_evaluator.ann_file.startswith(str(tmp_path)) and cfg.randomness.seed == 3
+
+
+def test_context_alone_learns_faster(tmp_path, monkeypatch):
+    fake = DATA_SETS['keyed']._replace(generate=lambda root, **_: root)
+    monkeypatch.setitem(study.DATA_SETS, 'keyed', fake)
+    cfg = study.configure(study.Run('keyed', 'lesa-silent-fast-15', 0), tmp_path)
+    backbone = torch.nn.ModuleDict({'backbone': REGISTRY.build(cfg.model.backbone)})
+    cfg.optim_wrapper.optimizer.lr = 1
+    groups = build_optim_wrapper(backbone, cfg.optim_wrapper).optimizer.param_groups
+    rates = [group['lr'] for group in groups]
+    names = [name for name, _ in backbone.named_parameters()]
+    faster = {name for name, rate in zip(names, rates, strict=True) if rate == 5}
+    assert faster and set(rates) == {1, 5}
+    assert faster == {name for name in names if '.context.' in name or '.fusion.' in name}
+
+
+def test_a_model_is_trained_on_its_data_sets_alone(tmp_path, runs):
+    study.study(arguments(tmp_path, seeds=1, models=['lesa-silent', 'lesa-silent-15']), SETTINGS)
+    assert ('keyed', 'lesa-silent-15', 0) in runs and ('keyed', 'lesa-silent', 0) in runs
+    assert ('shapes', 'lesa-silent-15', 0) not in runs and ('shapes', 'lesa-silent', 0) in runs
 
 
 @pytest.mark.slow
