@@ -25,7 +25,7 @@ GPU_SPEEDS = {'H200': (3.7e12, 989e12), 'H100': (3.7e12, 989e12), 'A100': (2.4e1
 
 
 def floors(case: Case, seconds: float = 0.5) -> dict[str, dict[str, float]]:
-    """Seconds of the parts of forward, and of forward + backward; empty for an unknown GPU."""
+    """Seconds of the parts of each step that is measured; empty for an unknown GPU."""
     if case.device == 'cuda':
         return _gpu_floors(case)
     positions, heads = case.size**2, case.batch * HEADS
@@ -43,9 +43,8 @@ def floors(case: Case, seconds: float = 0.5) -> dict[str, dict[str, float]]:
     ]
     blocks = heads * math.ceil(positions / block)
     matrix = cache(torch.randn)  # one of a shape: products share a block of weights
-    ways = {shape: _fastest_way(shape, matrix, seconds) for shape in {logits, weighted, *backward}}
-    forward_products = _products_time([ways[x] for x in (logits, weighted)], blocks, seconds)
-    all_products = _products_time([ways[x] for x in (logits, weighted, *backward)], blocks, seconds)
+    needed = {logits, weighted, *(backward if case.backward else [])}
+    ways = {shape: _fastest_way(shape, matrix, seconds) for shape in needed}
     exponentials = _exponentials_time(block, positions, blocks, seconds)
     # Read queries, keys, values, row and col and write the output; then read all and the output's
     # gradient and write five gradients.
@@ -53,12 +52,15 @@ def floors(case: Case, seconds: float = 0.5) -> dict[str, dict[str, float]]:
     output = heads * positions * dv
     second_per_number = _copy_time(seconds)
     forward = dict(
-        products=forward_products,
+        products=_products_time([ways[x] for x in (logits, weighted)], blocks, seconds),
         exponentials=exponentials,
         traffic=(inputs + output) * second_per_number,
     )
+    if not case.backward:
+        return {'forward': forward}
+    products = [ways[x] for x in (logits, weighted, *backward)]
     both = dict(
-        products=all_products,
+        products=_products_time(products, blocks, seconds),
         exponentials=2 * exponentials,
         traffic=(3 * inputs + 2 * output) * second_per_number,
     )
