@@ -103,10 +103,15 @@ def save(path: str | None, name: str, about: dict, records: list[dict]) -> None:
 
 
 def find_commit() -> str:
-    """The commit that is measured, with a + if files differ from it; 'unknown' outside of git."""
-    command = ['git', 'describe', '--always', '--dirty=+', '--exclude=*']
-    found = subprocess.run(command, cwd=RESULTS.parent, capture_output=True, encoding='utf-8')
-    return found.stdout.strip() or 'unknown'
+    """The commit that is measured, with a + if its code differs; 'unknown' outside of git."""
+    name = _git('rev-parse', '--short', 'HEAD')
+    differs = _git('status', '--porcelain', '--', ':/*.py')
+    return f'{name}{"+" if differs else ""}' if name else 'unknown'
+
+
+def _git(*command: str) -> str:
+    at = ['git', '-C', str(Path(__file__).parent)]
+    return subprocess.run([*at, *command], capture_output=True, encoding='utf-8').stdout.strip()
 
 
 def check_outputs(json_file: str | None, plot: str | None = None) -> None:
