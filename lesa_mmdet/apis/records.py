@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlparse
 from mmengine.fileio import dump
 from mmengine.logging import print_log
 
+from ..checkpoints.atomic import write_atomic
 from ..utils.errors import UserValueError
 from ..utils.images import IMAGE_SUFFIXES
 from ..utils.paths import is_url, require_no_link, require_regular
@@ -198,9 +199,9 @@ class Records:
             listed.append({**image, 'id': of_index[index]})
             results = listed[-1].pop('results')
             predictions += [{**result, 'image_id': of_index[index]} for result in results]
-        dump(predictions, self.folder / 'predictions.json')
         dataset = dict(images=listed, annotations=[], categories=list(categories))
-        dump(dataset, self.folder / 'images.json')
+        for name, content in (('predictions', predictions), ('images', dataset)):
+            write_atomic(self.folder / f'{name}.json', dump(content, file_format='json').encode())
 
 
 def is_video(source: str) -> bool:

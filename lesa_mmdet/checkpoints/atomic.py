@@ -25,15 +25,24 @@ def write_atomic(path: str | Path, data: bytes) -> None:
     Args:
         path (str or Path): Where to write it. What is there is replaced.
         data (bytes): All of it.
+
+    Raises:
+        OSError: If it cannot be written, as on a full disk.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + UNFINISHED)
-    with open(unfinished, 'wb', opener=_open_no_link) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    file = open(unfinished, 'wb', opener=_open_no_link)
+    try:
+        with file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)  # of a full disk, half a checkpoint is much
+        error.filename = error.filename or str(path)
+        raise
     if os.name == 'posix':  # the folder has to know its new name, too
         folder = os.open(path.parent, os.O_RDONLY)
         try:

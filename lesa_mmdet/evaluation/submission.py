@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from copy import deepcopy
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
@@ -13,6 +14,7 @@ from mmengine.logging import print_log
 from pycocotools.coco import COCO
 from tqdm import tqdm
 
+from ..checkpoints.atomic import write_atomic
 from ..datasets.masks import find_rle_problem
 from ..upstream import METRICS, CocoMetric
 from ..utils.configs import name_of
@@ -180,9 +182,10 @@ def pack(prefix: str, ann_file: str, algorithm: str) -> list[Path]:
         text = json.dumps([{key: result[key] for key in KEYS[task]} for result in results])
         coco.loadRes(json.loads(text))
         archives.append(Path(f'{prefix}_{task}', f'{name}.zip'))
-        archives[-1].parent.mkdir(exist_ok=True)
-        with ZipFile(archives[-1], 'w', ZIP_DEFLATED) as archive:
+        packed = BytesIO()
+        with ZipFile(packed, 'w', ZIP_DEFLATED) as archive:
             archive.writestr(f'{name}.json', text)
+        write_atomic(archives[-1], packed.getvalue())
         with_detections = len({result['image_id'] for result in results})
         print_log(
             f'ready: {archives[-1]}: {len(results):,} detections in {with_detections:,} of '

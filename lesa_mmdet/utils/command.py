@@ -1,5 +1,6 @@
 """What all commands share: a mistake ends in one sentence, and nothing runs on after a signal."""
 
+import errno
 import faulthandler
 import os
 import re
@@ -171,6 +172,9 @@ def explain(error: BaseException) -> str | None:
         found = (hint for text, hint in _LIMITS.items() if re.search(text, str(error)))
         if hint := next(found, None):
             return hint
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f'for {shown(str(error.filename))} ' if error.filename else ''
+        return f'no space is left {where}on the disk: free some, or write to another folder'
     if isinstance(error, UnicodeEncodeError) and sys.getfilesystemencoding() != 'utf-8':
         return (
             f'{shown(error.object)} is no name of a file in the encoding of this locale '

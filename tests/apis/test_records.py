@@ -1,5 +1,6 @@
 """What a run has left in a folder is believed only as far as a run writes it."""
 
+import errno
 import json
 import os
 import time
@@ -18,6 +19,10 @@ def write(folder, *lines):
     folder.mkdir(exist_ok=True)
     lines = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
     (folder / 'records.jsonl').write_bytes(b''.join(line + b'\n' for line in lines))
+
+
+def records_of(folder):
+    return (folder / 'records.jsonl').read_bytes().splitlines(keepends=True)
 
 
 def without(key, node=ENTRY):
@@ -97,6 +102,23 @@ def test_ids_of_images_are_small_numbers(tmp_path):
     records.write_results([])
     images = json.loads((tmp_path / 'images.json').read_text(encoding='utf-8'))['images']
     assert [image['id'] for image in images] == [139, 140, 141, 7]
+
+
+def test_a_full_disk_leaves_the_results_that_were_there(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    write(tmp_path, SETTINGS, ENTRY)
+    records = Records(tmp_path, SETTINGS)
+    records.write_results([])
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    records.add('http://a.org/b.png', 'b.png', [dict(IMAGE, file_name='b.png')])
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(OSError, match='No space left') as error:
+        records.write_results([])
+    assert error.value.filename == str(tmp_path / 'predictions.json')
+    before[tmp_path / 'records.jsonl'] += records_of(tmp_path)[-1]
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):

@@ -1,5 +1,6 @@
 """What ends in one sentence, what keeps its traceback, and what is ended with a command."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -50,6 +51,18 @@ def test_what_is_refused_on_purpose_is_one_sentence(monkeypatch):
         command(lambda: to_size(0))()
     assert explain(raised(build, 0)).startswith('input_size is 0')
     assert explain(raised(open, '/gone')) == "[Errno 2] No such file or directory: '/gone'"
+
+
+@pytest.mark.parametrize(
+    'error, where',
+    [
+        (OSError(errno.ENOSPC, 'No space left on device'), ''),
+        (OSError(errno.EDQUOT, 'Disk quota exceeded', 'out/a\x1b.json'), r'for out/a\x1b.json '),
+    ],
+)
+def test_a_full_disk_is_explained(error, where):
+    said = f'no space is left {where}on the disk: free some, or write to another folder'
+    assert explain(error) == said
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):
