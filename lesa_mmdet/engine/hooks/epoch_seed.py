@@ -97,6 +97,11 @@ class _SeededBatches:
         self._drawn += 1
         return next(self._batches)
 
+    def skip_iter(self, count: int) -> None:
+        """Draw batches that were trained before, as OneDL's loop asks: workers draw on behind."""
+        for _ in range(count):
+            next(self)
+
 
 def _build_anew(runner: Runner) -> DataLoader:
     """A data loader whose sampler and workers begin at the start, with the seed of the run.
