@@ -9,7 +9,6 @@ from mmdet.models import ResNet
 from mmdet.registry import MODELS
 from mmengine.model.efficient_conv_bn_eval import turn_on_efficient_conv_bn_eval
 from torch import nn
-from torchvision.models.feature_extraction import create_feature_extractor
 
 from lesa_mmdet import LESA, LESA_WRN, LESA_ResNet, SelfAttention
 from lesa_mmdet.attention import BACKENDS
@@ -191,6 +190,7 @@ def test_the_mode_is_set_and_the_backbone_returned(mode):
 
 @pytest.mark.parametrize('operator', ['LESA', 'SelfAttention', 'AugmentedAttention', 'ELSA'])
 def test_operators_are_leaves_for_fx(operator):
+    extraction = pytest.importorskip('torchvision.models.feature_extraction')
     torch.manual_seed(0)
     own = dict(group_width=4) if operator == 'ELSA' else {}
     backbone = tiny(operator=dict(type=operator, num_heads=4, **own)).eval()
@@ -201,7 +201,9 @@ def test_operators_are_leaves_for_fx(operator):
     assert called.count('layer4.1.conv2') == 1
     assert not any(name.startswith('layer4.1.conv2.') for name in called)
     assert all(map(torch.equal, graph(image), expected))
-    extract = create_feature_extractor(backbone, {'layer3.1.conv2': 'operator', 'layer4': 'last'})
+    extract = extraction.create_feature_extractor(
+        backbone, {'layer3.1.conv2': 'operator', 'layer4': 'last'}
+    )
     assert extract(image)['operator'].shape == (1, 32, 6, 4)
     assert torch.equal(extract(image)['last'], expected[-1])
 
