@@ -32,7 +32,7 @@ def write_atomic(path: str | Path, data: bytes) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + UNFINISHED)
-    file = open(unfinished, 'wb', opener=_open_no_link)
+    file = open(unfinished, 'wb', opener=_open_no_link)  # a link there is not ours to remove
     try:
         with file:
             file.write(data)

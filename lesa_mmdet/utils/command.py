@@ -33,7 +33,6 @@ _LIMITS = {
     ),
 }
 _IN_WORKER = re.compile(r'Caught \w+ in DataLoader worker process \d+\.')
-_ENDING = (signal.SIGINT, signal.SIGTERM)
 _LOOPBACK = ('localhost', '127.0.0.1', '::1')
 GRACE = 3  # seconds that a process has to end after a signal
 CALL_GRACE = 2 * GRACE  # the same for one that was started, and has started others
@@ -60,26 +59,20 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors='backslashreplace')
         _spare_loopback()
-        before = {number: signal.getsignal(number) for number in _ENDING}
-        for number, handler in before.items():
-            if handler is not signal.SIG_IGN:  # as nohup and `&` in scripts have it
-                signal.signal(number, _end)
-        try:
-            sys.argv[1:] = map(_expand_home, sys.argv[1:])
-            _check_options(sys.argv[1:])
-            main(*args, **kwargs)
-        except KeyboardInterrupt:
-            print('\ninterrupted', file=sys.stderr)
-            sys.exit(128 + signal.SIGINT)
-        except Exception as error:
-            sentence = explain(error)
-            if sentence is None:
-                raise
-            lines = (shown(line, 10_000) for line in sentence.split('\n'))
-            sys.exit('error: ' + '\n'.join(lines))
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with _handling(_end):
+            try:
+                sys.argv[1:] = map(_expand_home, sys.argv[1:])
+                _check_options(sys.argv[1:])
+                main(*args, **kwargs)
+            except KeyboardInterrupt:
+                print('\ninterrupted', file=sys.stderr)
+                sys.exit(128 + signal.SIGINT)
+            except Exception as error:
+                sentence = explain(error)
+                if sentence is None:
+                    raise
+                lines = (shown(line, 10_000) for line in sentence.split('\n'))
+                sys.exit('error: ' + '\n'.join(lines))
 
     return run
 
@@ -149,17 +142,26 @@ def call(arguments: Sequence[str], **kwargs: Any) -> int:
 def _signals_held() -> Iterator[None]:
     """Let signals wait while a program starts: until it is known, nobody could end it."""
     came: list[int] = []
-    before = {number: signal.getsignal(number) for number in _ENDING}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # which the program inherits
-            signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        with _handling(lambda number, frame: came.append(number)):
+            yield
+    finally:
+        for number in came:
+            signal.raise_signal(number)
+
+
+@contextmanager
+def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Give Ctrl-C and SIGTERM to a handler, unless they are ignored, as under nohup."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, usual in before.items():
+        if usual is not signal.SIG_IGN:
+            signal.signal(number, handler)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number in came:
-            signal.raise_signal(number)
+        for number, usual in before.items():
+            signal.signal(number, usual)
 
 
 def explain(error: BaseException) -> str | None:
