@@ -97,6 +97,11 @@ def test_wheel_has_package_configs_and_index(wheel):
     assert {*index, *listed} <= of_mim
 
 
+def test_both_distributions_bring_the_licence():
+    ours, of_the_operators = (ROOT / folder / 'LICENSE' for folder in ('.', 'mmcv_torchvision'))
+    assert of_the_operators.read_bytes() == ours.read_bytes()
+
+
 def test_foreign_project_builds_on_the_installed_wheel(wheel, tmp_path):
     pip('install', '--no-deps', '--target', tmp_path / 'installed', wheel)
     shutil.copytree(EXAMPLE, tmp_path / 'project')
