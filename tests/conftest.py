@@ -17,8 +17,10 @@ from mmengine.logging import MMLogger
 from helpers.paths import COCO_ROOT, ROOT
 from patches.forked import execute, run_forked
 
-# What programs that tests start inherit. Of small models, threads would wait for each other.
+# What programs that tests start inherit. Of small models, threads would wait for each other, and
+# with -O, for which pip has compiled nothing, each program would compile torch anew, for seconds.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+os.environ.pop('PYTHONDONTWRITEBYTECODE', None)
 os.environ['PYTHONPATH'] = os.pathsep.join(
     filter(None, [*patches.STUBS, os.environ.get('PYTHONPATH')])
 )

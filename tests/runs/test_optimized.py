@@ -1,4 +1,4 @@
-"""A training and an evaluation with ``python -OO``, and what it refuses, with ``-O``."""
+"""A training and an evaluation with ``python -OO``, and what it refuses."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def test_a_loss_that_is_no_number(place, run):
         cfg.param_scheduler = None
 
     config = place.config(diverge)
-    out = run('tools/train.py', config, PYTHONOPTIMIZE='1', succeeds=False)
+    out = run('tools/train.py', config, PYTHONOPTIMIZE='2', succeeds=False)
     assert 'error: the loss is ' in out and 'Traceback' not in out
 
 
@@ -38,5 +38,5 @@ def test_another_number_of_classes(place, run):
         cfg.train_dataloader.dataset.metainfo = dict(classes=('triangle',))
         cfg.model.roi_head.bbox_head.num_classes = 5
 
-    out = run('tools/train.py', place.config(rename), PYTHONOPTIMIZE='1', succeeds=False)
+    out = run('tools/train.py', place.config(rename), PYTHONOPTIMIZE='2', succeeds=False)
     assert 'error: ' in out and 'classes' in out and 'Traceback' not in out
