@@ -78,13 +78,14 @@ def cost(result: dict | None, base: dict | None = None) -> str:
         if not base:
             return ''
         times = result[key] / base[key]
-        return f' ({times:.1f})' if times >= 2 else f' ({times:.2f})'
+        return f'\N{NO-BREAK SPACE}({times:.{1 if times >= 2 else 2}f})'
 
-    return f'{result["mib"]:.0f} MiB{ratio("mib")}, {seconds(result["seconds"])}{ratio("seconds")}'
+    memory = f'{result["mib"]:.0f}\N{NO-BREAK SPACE}MiB{ratio("mib")}'
+    return f'{memory}, {seconds(result["seconds"])}{ratio("seconds")}'
 
 
 def seconds(value: float) -> str:
-    return f'{value:.3g} s'
+    return f'{value:.3g}\N{NO-BREAK SPACE}s'
 
 
 def step(record: dict | None, name: str = BOTH) -> dict | None:

@@ -97,7 +97,7 @@ def _cost(results: Sequence[dict]) -> str:
             _row(
                 model.label,
                 f'{runs[0]["parameters"] / 1e6:.2f} M',
-                f'{1000 * statistics.median(r["step_seconds"] for r in runs):.0f} ms',
+                f'{1000 * statistics.median(r["step_seconds"] for r in runs):.0f}\N{NO-BREAK SPACE}ms',
                 f'{statistics.median(r["mib"] for r in runs):.0f} MiB',
                 *(f'{100 * statistics.fmean(share):.1f}%' if share else '' for share in shares),
             )
@@ -112,7 +112,7 @@ def _row(*cells: str) -> str:
 def _points(value: float, half: float | None, sign: str = '') -> str:
     """AP in points with half its interval."""
     text = f'{100 * value:{sign}.1f}'
-    return text if half is None else f'{text} ± {100 * half:.1f}'
+    return text if half is None else f'{text}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{100 * half:.1f}'
 
 
 def plot(results: Sequence[dict], path: Path) -> None:

@@ -41,6 +41,7 @@ def test_tables_show_means_intervals_and_who_found_out():
         *(result('swin', seed, ap, data_set='keyed') for seed, ap in enumerate((0.1, 0.36))),
     ]
     lines = study_report.tables(results).splitlines()
+    lines = [line.replace('\N{NO-BREAK SPACE}', ' ') for line in lines]
     assert '| convolution | 3 | 22.0 ± 5.0 |  | 11.0 ± 2.5 |  |' in lines
     assert '| LESA | 3 | 24.0 ± 5.0 | +2.0 ± 0.0 | 12.0 ± 2.5 | +1.0 ± 0.0 |' in lines
     assert '| Swin | 2 | 1 | 23.0 ± 165.2 |  | 11.5 ± 82.6 |  |' in lines
