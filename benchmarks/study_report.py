@@ -92,12 +92,13 @@ def _cost(results: Sequence[dict]) -> str:
         runs = [r for r in results if r['model'] == name]
         if not runs:
             continue
+        milliseconds = 1000 * statistics.median(r['step_seconds'] for r in runs)
         shares = (list(values(results, data_set, name, 'unary').values()) for data_set in DATA_SETS)
         rows.append(
             _row(
                 model.label,
                 f'{runs[0]["parameters"] / 1e6:.2f} M',
-                f'{1000 * statistics.median(r["step_seconds"] for r in runs):.0f}\N{NO-BREAK SPACE}ms',
+                f'{milliseconds:.0f}\N{NO-BREAK SPACE}ms',
                 f'{statistics.median(r["mib"] for r in runs):.0f} MiB',
                 *(f'{100 * statistics.fmean(share):.1f}%' if share else '' for share in shares),
             )
