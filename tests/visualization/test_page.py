@@ -416,6 +416,20 @@ def test_the_tool_names_what_is_missing(tmp_path, monkeypatch, capsys):
         run_main(monkeypatch, main, tmp_path / 'none.py', tmp_path / 'none.pth')
 
 
+def test_without_arguments_it_opens_on_shapes_that_hide_little(tmp_path, monkeypatch):
+    names = [f'shapes_{index:06d}.jpg' for index in (0, 1, 19, 20)]
+    for name in names:
+        (tmp_path / 'val' / name).parent.mkdir(exist_ok=True)
+        (tmp_path / 'val' / name).touch()
+    shown, found = [], TOOL['main'].__wrapped__.__globals__
+    monkeypatch.setitem(found, 'generate', lambda root: tmp_path)
+    monkeypatch.setitem(found, 'find_detector', lambda root: ('a.py', 'a.pth'))
+    monkeypatch.setitem(found, 'load_model', lambda *_: None)
+    monkeypatch.setattr(page, 'serve', lambda models, images, **_: shown.extend(images))
+    run_main(monkeypatch, TOOL['main'])
+    assert [Path(image).name for image in shown] == [names[2], names[0], names[1], names[3]]
+
+
 def test_without_arguments_the_demo_or_else_the_weights(tmp_path):
     find = TOOL['find_detector']
     with pytest.raises(UserFileNotFoundError, match='make demo trains one'):
