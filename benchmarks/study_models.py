@@ -107,6 +107,13 @@ MODELS = {
         context_rate=5,
         data_sets=('keyed',),
     ),
+    'lesa-fresh-15': _going_on(
+        'LESA of fresh operators, all else taken over, 15 more',
+        _resnet('LESA'),
+        fresh_operators=True,
+        epochs=15,
+        data_sets=('keyed',),
+    ),
     'lesa-15': Model(
         'LESA from scratch, 15 epochs',
         _resnet('LESA'),
