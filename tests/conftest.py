@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import settings
 from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
 
 from helpers.paths import COCO_ROOT, ROOT
 from patches.forked import execute, run_forked
@@ -49,6 +50,15 @@ def mmpretrain():
     """Skips what needs mmpretrain where it is not installed."""
     if importlib.util.find_spec('mmpretrain') is None:
         pytest.skip('mmpretrain is not installed: run make test')
+
+
+@pytest.fixture(scope='module', autouse=True)
+def scope_of_a_file():
+    """A loaded classifier leaves its scope behind, in which mmdet's models are not found."""
+    yield
+    left = DefaultScope._instance_dict
+    for name in [name for name, scope in left.items() if scope.scope_name == 'mmpretrain']:
+        del left[name]
 
 
 HIDE_MMPRETRAIN = """
