@@ -25,16 +25,17 @@ from measure import add_json, check_outputs, save  # noqa: E402
 from torch import Tensor  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
 
-from lesa_mmdet.attention.decomposed import kernels  # noqa: E402
+from lesa_mmdet.attention.decomposed import kernels as attention_kernels  # noqa: E402
 from lesa_mmdet.attention.decomposed import triton as decomposed  # noqa: E402
+from lesa_mmdet.attention.neighborhood import kernels as neighborhood_kernels  # noqa: E402
 from lesa_mmdet.attention.neighborhood import triton as neighborhood  # noqa: E402
 
 KERNELS = {
-    'forward': kernels.forward,
-    'backward_queries': kernels.backward_queries,
-    'backward_keys': kernels.backward_keys,
-    'sum': neighborhood._sum,
-    'backward_weights': neighborhood._backward_weights,
+    'forward': attention_kernels.forward,
+    'backward_queries': attention_kernels.backward_queries,
+    'backward_keys': attention_kernels.backward_keys,
+    'sum': neighborhood_kernels.weighted_sum,
+    'backward_weights': neighborhood_kernels.backward_weights,
 }
 # Of a head: channels of queries and values, one pair for each entry of the tables; a single number
 # is that of the values whose neighbours are summed.

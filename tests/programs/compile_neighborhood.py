@@ -10,7 +10,8 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
-from lesa_mmdet.attention.neighborhood import triton as backend
+from lesa_mmdet.attention.neighborhood import kernels
+from lesa_mmdet.attention.neighborhood.triton import attend_neighborhood_triton
 
 CASES = [  # heads, d, height, width, k, values' type, matrices
     (3, 32, 40, 64, 7, torch.bfloat16, (False, True)),
@@ -26,13 +27,13 @@ def compile_only(kernel):
 
     def describe(*args, warmup, **kwargs):
         compiled = run(*args, warmup=True, **kwargs)
-        print(kernel.__name__, 'v4.b32' in compiled.asm['ptx'])
+        print('compiled', kernel.__name__, 'v4.b32' in compiled.asm['ptx'])
 
     kernel.run = describe
 
 
 def main() -> None:
-    for kernel in (backend._sum, backend._backward_weights):
+    for kernel in (kernels.weighted_sum, kernels.backward_weights):
         compile_only(kernel)
     for capability in map(int, sys.argv[1:]):
         target = GPUTarget('cuda', capability, 32)
@@ -50,7 +51,7 @@ def main() -> None:
                 torch.zeros(heads * d, size, size) if wanted else None for wanted in (mul, add)
             )
             inputs = (v, weights, mul, add, 1)
-            out = torch.ops.lesa_mmdet.attend_neighborhood_triton(*inputs)
+            out = attend_neighborhood_triton(*inputs)
             torch.ops.lesa_mmdet.attend_neighborhood_triton_backward(out, *inputs, [True] * 4)
 
 

@@ -1,134 +1,15 @@
-"""The weighted neighbourhood sum in GPU kernels: no neighbourhood is ever laid out in memory.
+"""The weighted neighbourhood sum on a GPU: the launches of our own Triton kernels."""
 
-A program owns M positions of one head, a tile, and goes through the k * k neighbours; D are the
-channels of a head, padded to a power of two. Values are read k * k times, but from the caches.
-"""
+from typing import Any
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
+from . import kernels
 from .window import Matrix, kernel_size, neighborhood_operator
 
 POSITIONS = 64  # of a tile
-
-
-@triton.jit
-def _offset(index, SIZE: tl.constexpr, dilation):
-    """Rows and columns from a position to a neighbour."""
-    return (index // SIZE - SIZE // 2) * dilation, (index % SIZE - SIZE // 2) * dilation
-
-
-@triton.jit
-def _head(x, strides):
-    """This program's image and head of (B, heads, ...)."""
-    return (
-        x + tl.program_id(2).to(tl.int64) * strides[0] + tl.program_id(1).to(tl.int64) * strides[1]
-    )
-
-
-@triton.jit
-def _pointers(x, strides, channel, row, col):
-    """Pointers (positions, channels) into a head (d, H, W)."""
-    positions = row * strides[3] + col * strides[4]
-    return x + positions[:, None] + channel[None, :] * strides[2]
-
-
-@triton.jit
-def _sum(
-    x, weights, mul, add, out,
-    x_strides, weights_strides, out_strides,
-    height, width, dilation,
-    d: tl.constexpr, D: tl.constexpr, SIZE: tl.constexpr, M: tl.constexpr,
-    MUL: tl.constexpr, ADD: tl.constexpr, TRANSPOSED: tl.constexpr,
-):  # fmt: skip
-    """The weighted sum of values; TRANSPOSED: from the output's gradient the values'.
-
-    Then a position is a neighbour itself: it collects from those that have it, with their weights.
-    """
-    position = tl.program_id(0) * M + tl.arange(0, M)
-    channel = tl.arange(0, D)
-    row, col = position // width, position % width
-    x, weights, out = _head(x, x_strides), _head(weights, weights_strides), _head(out, out_strides)
-    fixed = (tl.program_id(1) * d + channel) * (SIZE * SIZE)
-    real = position < height * width
-    acc = tl.zeros((M, D), tl.float32)
-    for index in range(SIZE * SIZE):
-        rows, cols = _offset(index, SIZE, dilation)
-        if TRANSPOSED:
-            rows, cols = -rows, -cols
-        near_row, near_col = row + rows, col + cols
-        inside = real & (near_row >= 0) & (near_row < height) & (near_col >= 0) & (near_col < width)
-        own_row, own_col = row, col
-        if TRANSPOSED:
-            own_row, own_col = near_row, near_col
-        at = weights + index * weights_strides[2]
-        weight = tl.load(
-            at + own_row * weights_strides[3] + own_col * weights_strides[4], inside, other=0.0
-        ).to(tl.float32)
-        factor = tl.broadcast_to(weight[:, None], (M, D))
-        if MUL:
-            factor *= tl.load(mul + fixed + index, channel < d, other=0.0)[None, :]
-        if ADD:
-            factor += tl.load(add + fixed + index, channel < d, other=0.0)[None, :]
-        value = tl.load(
-            _pointers(x, x_strides, channel, near_row, near_col),
-            inside[:, None] & (channel < d)[None, :],
-            other=0.0,
-        )
-        acc += factor * value.to(tl.float32)
-    tl.store(
-        _pointers(out, out_strides, channel, row, col), acc, real[:, None] & (channel < d)[None, :]
-    )
-
-
-@triton.jit
-def _backward_weights(
-    grad_out, v, weights, mul, grad_weights, grad_mul, grad_add,
-    grad_out_strides, v_strides, weights_strides, grad_weights_strides,
-    height, width, dilation,
-    d: tl.constexpr, D: tl.constexpr, SIZE: tl.constexpr, M: tl.constexpr,
-    MUL: tl.constexpr, ADD: tl.constexpr,
-):  # fmt: skip
-    """The weights' gradient for a tile, and what it adds to those of mul and add."""
-    position = tl.program_id(0) * M + tl.arange(0, M)
-    channel = tl.arange(0, D)
-    row, col = position // width, position % width
-    v, weights = _head(v, v_strides), _head(weights, weights_strides)
-    grad_out = _head(grad_out, grad_out_strides)
-    grad_weights = _head(grad_weights, grad_weights_strides)
-    fixed = (tl.program_id(1) * d + channel) * (SIZE * SIZE)
-    tile = tl.program_id(2) * tl.num_programs(0) + tl.program_id(0)
-    partial = tile.to(tl.int64) * (tl.num_programs(1) * d * SIZE * SIZE) + fixed
-    real = position < height * width
-    mask = real[:, None] & (channel < d)[None, :]
-    grad = tl.load(_pointers(grad_out, grad_out_strides, channel, row, col), mask, other=0.0)
-    grad = grad.to(tl.float32)
-    for index in range(SIZE * SIZE):
-        rows, cols = _offset(index, SIZE, dilation)
-        near_row, near_col = row + rows, col + cols
-        inside = real & (near_row >= 0) & (near_row < height) & (near_col >= 0) & (near_col < width)
-        value = tl.load(
-            _pointers(v, v_strides, channel, near_row, near_col),
-            inside[:, None] & (channel < d)[None, :],
-            other=0.0,
-        )
-        product = grad * value.to(tl.float32)
-        at = index * weights_strides[2] + row * weights_strides[3] + col * weights_strides[4]
-        if ADD:
-            tl.store(grad_add + partial + index, tl.sum(product, 0), channel < d)
-        if MUL:
-            weight = tl.load(weights + at, real, other=0.0).to(tl.float32)
-            of_mul = tl.sum(product * weight[:, None], 0)
-            tl.store(grad_mul + partial + index, of_mul, channel < d)
-            product *= tl.load(mul + fixed + index, channel < d, other=0.0)[None, :]
-        at = (
-            index * grad_weights_strides[2]
-            + row * grad_weights_strides[3]
-            + col * grad_weights_strides[4]
-        )
-        tl.store(grad_weights + at, tl.sum(product, 1), real)
 
 
 def _run_sum(
@@ -139,10 +20,10 @@ def _run_sum(
     heads, (height, width) = weights.shape[1], x.shape[2:]
     x_of_heads, out_of_heads = (y.unflatten(1, (heads, -1)) for y in (x, out))
     with torch.cuda.device_of(x):
-        _sum[_grid(weights)](
+        kernels.weighted_sum[_grid(weights)](
             x_of_heads, weights, mul, add, out_of_heads,
             x_of_heads.stride(), weights.stride(), out_of_heads.stride(),
-            height, width, dilation, **_constants(x, weights, mul, add), TRANSPOSED=transposed,
+            height, width, dilation, **_constants(x, weights, mul, add, TRANSPOSED=transposed),
         )  # fmt: skip
     return out
 
@@ -154,20 +35,17 @@ def _run_backward_weights(
     grad_weights = torch.empty_like(weights)
     heads, (height, width) = weights.shape[1], v.shape[2:]
     tiles, _, batch = grid = _grid(weights)
-    partial = [
-        None if x is None else x.new_empty(batch * tiles, *x.shape, dtype=torch.float32)
-        for x in (mul, add)
-    ]
+    of_mul, of_add = (_sums_of_tiles(x, batch * tiles) for x in (mul, add))
     grad_of_heads, v_of_heads = (x.unflatten(1, (heads, -1)) for x in (grad_out, v))
     with torch.cuda.device_of(v):
-        _backward_weights[grid](
-            grad_of_heads, v_of_heads, weights, _readable(mul), grad_weights, *partial,
+        kernels.backward_weights[grid](
+            grad_of_heads, v_of_heads, weights, _readable(mul), grad_weights, of_mul, of_add,
             grad_of_heads.stride(), v_of_heads.stride(), weights.stride(), grad_weights.stride(),
             height, width, dilation, **_constants(v, weights, mul, add),
         )  # fmt: skip
     fixed = (
-        v.new_empty(0) if x is None else sums.sum(0).to(x.dtype)
-        for x, sums in zip((mul, add), partial, strict=True)
+        v.new_empty(0) if matrix is None or sums is None else sums.sum(0).to(matrix.dtype)
+        for matrix, sums in ((mul, of_mul), (add, of_add))
     )
     return grad_weights, *fixed
 
@@ -177,7 +55,9 @@ def _grid(weights: Tensor) -> tuple[int, int, int]:
     return triton.cdiv(height * width, POSITIONS), heads, batch
 
 
-def _constants(x: Tensor, weights: Tensor, mul: Matrix, add: Matrix) -> dict:
+def _constants(
+    x: Tensor, weights: Tensor, mul: Matrix, add: Matrix, **others: bool
+) -> dict[str, Any]:
     """What the kernels are compiled for."""
     d = x.shape[1] // weights.shape[1]
     return dict(
@@ -187,11 +67,17 @@ def _constants(x: Tensor, weights: Tensor, mul: Matrix, add: Matrix) -> dict:
         M=POSITIONS,
         MUL=mul is not None,
         ADD=add is not None,
+        **others,
     )
 
 
 def _readable(matrix: Matrix) -> Matrix:
     return None if matrix is None else matrix.float().contiguous()
+
+
+def _sums_of_tiles(matrix: Matrix, tiles: int) -> Matrix:
+    """Where each tile writes what it adds to a matrix's gradient."""
+    return None if matrix is None else matrix.new_empty(tiles, *matrix.shape, dtype=torch.float32)
 
 
 attend_neighborhood_triton = neighborhood_operator(

@@ -16,7 +16,7 @@ from helpers.paths import ROOT
 
 pytest.importorskip('triton', reason='Triton is not installed')
 
-from lesa_mmdet.attention.neighborhood import triton as kernels  # noqa: E402
+from lesa_mmdet.attention.neighborhood import triton as launches  # noqa: E402
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
@@ -30,7 +30,7 @@ def run_on(device, inputs, dilation=1, grad_out=None):
 @pytest.mark.parametrize('case', golden_cases('elsa_op'))
 def test_golden(case, device, monkeypatch):
     if device == 'cpu':  # the interpreter takes a large block as long as a small one
-        monkeypatch.setattr(kernels, 'POSITIONS', 256)
+        monkeypatch.setattr(launches, 'POSITIONS', 256)
     assert_sum_is_the_authors(case, partial(run_on, device))
 
 
@@ -105,8 +105,10 @@ def test_kernels_compile_for_a_gpu(tmp_path):
         encoding='utf-8',
     )
     assert result.returncode == 0, result.stderr
-    kernels = [line.split() for line in result.stdout.splitlines() if line.startswith('_')]
-    names = ['_sum', '_sum', '_backward_weights']
+    kernels = [
+        line.split()[1:] for line in result.stdout.splitlines() if line.startswith('compiled ')
+    ]
+    names = ['weighted_sum', 'weighted_sum', 'backward_weights']
     assert [name for name, _ in kernels] == 2 * 4 * names
     heads_of_32 = [wide for start in (0, 12) for _, wide in kernels[start : start + 6]]
     assert set(heads_of_32) == {'True'}
