@@ -7,8 +7,8 @@ and objects are random, weights too, and the learning rate is zero, so that all 
 import statistics
 import sys
 import time
+from types import ModuleType
 
-import mmcv._ext as compiled
 import torch
 from measure import announce, make_parser, save
 from mmdet.registry import MODELS
@@ -16,7 +16,6 @@ from mmdet.testing import demo_mm_inputs
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 
-import mmcv_torchvision
 from lesa_mmdet import config_path
 from lesa_mmdet.utils.command import command
 from lesa_mmdet.utils.configs import load_config
@@ -36,12 +35,11 @@ def main() -> None:
     parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES))
     parser.add_argument('--steps', type=int, default=5, help='of each, after one that is left out')
     args = parser.parse_args()
-    if compiled.__file__.endswith('.py'):
-        raise UserValueError(f'{sys.executable} has no mmcv that was compiled with its operators')
+    operators = find_operators()
     about = announce(args.device)
     records = []
     for name in args.cases:
-        seconds = measure(name, args.steps, args.device)
+        seconds = measure(name, operators, args.steps, args.device)
         medians = {whose: round(statistics.median(each), 3) for whose, each in seconds.items()}
         ratio = round(medians['torchvision'] / medians['mmcv'], 3)
         each = {whose: [round(one, 3) for one in of_all] for whose, of_all in seconds.items()}
@@ -50,7 +48,25 @@ def main() -> None:
     save(args.json, 'mmcv_operators', about, records)
 
 
-def measure(name: str, steps: int, device: str) -> dict[str, list[float]]:
+def find_operators() -> dict[str, ModuleType]:
+    """What mmcv can compute with, by whose it is."""
+    import mmcv._ext as compiled
+
+    if compiled.__file__.endswith('.py'):
+        raise UserValueError(f'{sys.executable} has no mmcv that was compiled with its operators')
+    try:
+        import mmcv_torchvision
+    except ImportError as error:
+        raise UserValueError(
+            f"{sys.executable} has no operators of torchvision's ({error}): "
+            'pip install torchvision ./mmcv_torchvision'
+        ) from error
+    return dict(mmcv=compiled, torchvision=mmcv_torchvision)
+
+
+def measure(
+    name: str, operators: dict[str, ModuleType], steps: int, device: str
+) -> dict[str, list[float]]:
     """Processor seconds of training steps, by whose operators they were computed with."""
     config, images, size = CASES[name]
     cfg = load_config(config_path(config))
@@ -66,13 +82,13 @@ def measure(name: str, steps: int, device: str) -> dict[str, list[float]]:
     shapes, objects = [(3, size, size)] * images, [5] * images
     classes = cfg.model.roi_head.bbox_head
     classes = (classes[0] if isinstance(classes, list) else classes).num_classes
-    seconds = {'mmcv': [], 'torchvision': []}
+    seconds = {whose: [] for whose in operators}
     for step in range(steps + 1):
-        for whose, operators in (('mmcv', compiled), ('torchvision', mmcv_torchvision)):
+        for whose, module in operators.items():
             inputs = demo_mm_inputs(
                 images, shapes, num_items=objects, num_classes=classes, with_mask=True
             )
-            take(operators)
+            take(module)
             torch.manual_seed(step)
             start = time.process_time()
             model.train_step(inputs, optimizer)
@@ -81,7 +97,7 @@ def measure(name: str, steps: int, device: str) -> dict[str, list[float]]:
     return seconds
 
 
-def take(operators) -> None:
+def take(operators: ModuleType) -> None:
     """Let mmcv compute with these."""
     for name, module in list(sys.modules.items()):
         if name.startswith('mmcv.ops.') and hasattr(module, 'ext_module'):

@@ -23,8 +23,9 @@ def check_env():
 
 
 @pytest.fixture
-def operators(monkeypatch):
+def operators(check_env, monkeypatch):
     """Operators of a kind, compiled with a CUDA, beside a torch that uses a GPU or not."""
+    monkeypatch.setattr(check_env, 'versions', lambda names: dict.fromkeys(names, '0.29.1'))
 
     def pretend(file, cuda, gpu):
         ext = SimpleNamespace(
@@ -40,8 +41,7 @@ def operators(monkeypatch):
 
 
 @pytest.mark.parametrize('file', ['_ext.py', '_ext.cpython-311-x86_64-linux-gnu.so'])
-def test_operators(check_env, operators, monkeypatch, file):
-    monkeypatch.setattr(check_env, 'versions', lambda names: dict.fromkeys(names, '0.29.1'))
+def test_operators(check_env, operators, file):
     operators(file, '13.0', gpu=True)
     whose = "torchvision's, 0.29.1" if file == '_ext.py' else "mmcv's own, compiled with GCC 12.2"
     assert check_env.operators() == f'{whose}, CUDA 13.0'

@@ -135,6 +135,9 @@ def test_visitors_of_one_image_share_what_models_computed(serve, explorer, monke
         assert ask('PUT', f'/scenes/{ME}?image=0').status == 200
     for visitor in (ME, OTHER):
         ask('DELETE', f'/scenes/{visitor}')
+    deadline = time.monotonic() + 30
+    while server._of_list and time.monotonic() < deadline:  # threads let go of it after they answer
+        time.sleep(0.05)
     assert not server._of_list
 
 
