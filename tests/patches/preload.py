@@ -1,5 +1,6 @@
 """What most programs of the tests begin with, done in the process that they are forked from."""
 
+import gc
 import sys
 
 import matplotlib.figure  # noqa: F401
@@ -15,3 +16,4 @@ from helpers.paths import DEMO
 
 PATH = sys.path.copy()  # which a test's process may have changed for itself
 Config.fromfile(DEMO)
+gc.freeze()  # what the collector touches, a forked process has to copy
