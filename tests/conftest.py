@@ -22,9 +22,6 @@ from patches.forked import execute, run_forked
 # with -O, for which pip has compiled nothing, each program would compile torch anew, for seconds.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.pop('PYTHONDONTWRITEBYTECODE', None)
-os.environ['PYTHONPATH'] = os.pathsep.join(
-    filter(None, [*patches.STUBS, os.environ.get('PYTHONPATH')])
-)
 if not torch.cuda.is_available():
     os.environ.setdefault('TRITON_INTERPRET', '1')  # read once, while the package is imported
 
@@ -37,6 +34,13 @@ settings.load_profile('untimed')
 # What runs in the background may ignore Ctrl-C, and so would all that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config):
+    """Programs find the stubs; the workers that run tests, which this one starts, need none."""
+    if config.getoption('dist', 'no') == 'no':
+        path = [*patches.STUBS, os.environ.get('PYTHONPATH')]
+        os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, path))
 
 
 def pytest_collection_modifyitems(items):
