@@ -17,6 +17,7 @@ from mmengine.registry import DefaultScope
 
 from helpers.paths import COCO_ROOT, ROOT
 from patches.forked import execute, run_forked
+from patches.ranks import ranks_server
 
 # What programs that tests start inherit. Of small models, threads would wait for each other, and
 # with -O, for which pip has compiled nothing, each program would compile torch anew, for seconds.
@@ -89,8 +90,18 @@ def coco_root():
     return COCO_ROOT
 
 
+@pytest.fixture(scope='session')
+def ranks(tmp_path_factory):
+    """Environment variables with which distributed processes are forked with mmdet imported."""
+    if patches.PLAIN or sys.platform != 'linux':
+        yield {}
+        return
+    with ranks_server(tmp_path_factory.mktemp('ranks')) as client:
+        yield {'PYTHON_EXEC': str(client)}
+
+
 @pytest.fixture
-def run(tmp_path_factory):
+def run(ranks, tmp_path_factory):
     """Run a command of the repository as a user would; fails with its output.
 
     Python programs run in a process forked with mmdet imported, by default those without an
@@ -101,16 +112,17 @@ def run(tmp_path_factory):
         command = [str(part) for part in command]
         is_program = command[0].endswith('.py')
         path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+        of_ranks = {} if any(name.startswith('PYTHON') for name in env) else ranks
         if is_program and not patches.PLAIN and (not env if forked is None else forked):
             output = tmp_path_factory.mktemp('run') / 'output.txt'
-            code = run_forked(execute, command, {'PATH': path, **env}, output=output)
+            code = run_forked(execute, command, {'PATH': path, **of_ranks, **env}, output=output)
             printed = output.read_text(encoding='utf-8')
         else:
             command = [sys.executable] * is_program + command
             result = subprocess.run(
                 command,
                 cwd=ROOT,
-                env={**os.environ, 'PATH': path, **env},
+                env={**os.environ, 'PATH': path, **of_ranks, **env},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 encoding='utf-8',

@@ -83,6 +83,13 @@ def start_server() -> BaseContext:
 
 
 def _run(function: Callable, args: tuple, output: Path, environ: dict[str, str]) -> None:
+    with output.open('w', encoding='utf-8') as file:
+        run_in_this_process(function, args, environ, (file.fileno(), file.fileno()))
+
+
+def run_in_this_process(
+    function: Callable, args: tuple, environ: Mapping[str, str], streams: tuple[int, int]
+) -> None:
     import torch
 
     if not PLAIN:
@@ -92,9 +99,8 @@ def _run(function: Callable, args: tuple, output: Path, environ: dict[str, str])
     torch.set_num_threads(1)  # pools of threads do not survive a fork
     os.environ.clear()
     os.environ.update(environ)
-    with output.open('w', encoding='utf-8') as file:
-        for number in (1, 2):
-            os.dup2(file.fileno(), number)
+    for number, stream in zip((1, 2), streams, strict=True):
+        os.dup2(stream, number)
     # Line by line, as in a terminal: what is printed last comes last.
     sys.stdout, sys.stderr = (
         open(number, 'w', 1, encoding='utf-8', closefd=False) for number in (1, 2)

@@ -5,10 +5,12 @@ So do they end benchmarks: what runs on unseen is measured by whatever is run ne
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,16 +36,18 @@ def place(tmp_path):
 def descendants(pid):
     """Processes that a process has started, and those that they have, by when they were started.
 
-    torchrun puts what it starts into sessions of their own.
+    torchrun puts what it starts into sessions of their own. What is forked for a client is named
+    after it, tests/patches/ranks.py.
     """
     children, started = {}, {}
     for stat in Path('/proc').glob('[0-9]*/stat'):
         try:
-            fields = stat.read_text(encoding='utf-8').rpartition(')')[2].split()
+            name, _, fields = stat.read_text(encoding='utf-8').rpartition(')')
         except OSError:
             continue
-        child = int(stat.parent.name)
-        children.setdefault(int(fields[1]), []).append(child)
+        fields, child = fields.split(), int(stat.parent.name)
+        client = re.search(r'\(of (\d+)$', name)
+        children.setdefault(int(client[1] if client else fields[1]), []).append(child)
         if fields[0] != 'Z':  # dead, and waits for its parent
             started[child] = fields[19]
     found, new = {}, [pid]
@@ -69,18 +73,24 @@ def alive(family):
     return found
 
 
-def interrupt(command, number, sign, processes, log, port):
+@pytest.fixture
+def interrupt(ranks, tmp_path, port):
     """Start a command, signal it once it is at work, and say what is left after a while.
 
     Ctrl-C goes to all processes of a terminal, SIGTERM to the one that was started.
     """
     path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
-    env = {**os.environ, 'PATH': path, 'PORT': port}
+    env = {**os.environ, **ranks, 'PATH': path, 'PORT': port}
+    return partial(_interrupt, env=env, log=tmp_path / 'log.txt')
+
+
+def _interrupt(command, number, sign, processes, ranks=0, *, log, env):
     with log.open('w', encoding='utf-8') as out:
         process = subprocess.Popen(
             list(map(str, command)), cwd=ROOT, env=env, stdout=out, stderr=out,
             start_new_session=True,
         )  # fmt: skip
+    processes += ranks if 'PYTHON_EXEC' in env else 0  # what is forked has a client
     family = {}
     try:
         deadline = time.monotonic() + STARTED
@@ -127,22 +137,22 @@ def long_test(cfg):
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize('launcher', ['train', 'dist_train', 'test', 'dist_test'])
-def test_launchers(launcher, number, place, tmp_path, port):
+def test_launchers(launcher, number, place, interrupt):
     place.data()
     config = place.config(long_test if 'test' in launcher else long_training)
     files = [config, place.checkpoint(config)] if 'test' in launcher else [config]
     if launcher.startswith('dist'):
-        command, processes = [f'tools/{launcher}.sh', *files, 2], 7
+        command, processes = [f'tools/{launcher}.sh', *files, 2], (7, 2)
     else:
-        command, processes = [sys.executable, f'tools/{launcher}.py', *files], 3
+        command, processes = [sys.executable, f'tools/{launcher}.py', *files], (3,)
     sign = 'Epoch(test)' if 'test' in launcher else 'Epoch(train)'
-    left, code = interrupt(command, number, sign, processes, tmp_path / 'log.txt', port)
+    left, code = interrupt(command, number, sign, *processes)
     assert left == {} and code != 0
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize('launcher', ['slurm_train', 'slurm_test'])
-def test_slurm(launcher, number, place, tmp_path, port):
+def test_slurm(launcher, number, place, interrupt):
     """The scripts pass on what srun, which becomes what it starts here, is to end with."""
     python = f'[ "$1" != -c ] || exec {sys.executable} "$@"; echo "at work: $*"; exec sleep 600'
     for name, does in (('srun', 'while [ "$1" != python ]; do shift; done; exec "$@"'),
@@ -150,20 +160,20 @@ def test_slurm(launcher, number, place, tmp_path, port):
         place.write(f'bin/{name}', f'#!/bin/bash\n{does}\n').chmod(0o755)
     command = ['bash', '-c', f'PATH={place / "bin"}:$PATH exec "$@"', 'bash']
     command += [f'tools/{launcher}.sh', 'gpu', 'job', 'config.py', 'epoch_1.pth']
-    left, code = interrupt(command, number, 'at work', 1, tmp_path / 'log.txt', port)
+    left, code = interrupt(command, number, 'at work', 1)
     assert left == {} and code != 0
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_demo(number, tmp_path, shapes_of_the_demo, port):
+def test_demo(number, tmp_path, shapes_of_the_demo, interrupt):
     options = ['--cfg-options', 'default_hooks.logger.interval=1']
     command = [sys.executable, 'tools/demo.py', '--work-dir', tmp_path / 'demo', *options]
-    left, code = interrupt(command, number, 'Epoch(train)', 4, tmp_path / 'log.txt', port)
+    left, code = interrupt(command, number, 'Epoch(train)', 4, 1)
     assert left == {} and code != 0
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_test_dev(number, place, tmp_path, port):
+def test_test_dev(number, place, interrupt):
     many = json.loads(
         (place.data() / 'annotations' / 'instances_val.json').read_text(encoding='utf-8')
     )
@@ -175,19 +185,19 @@ def test_test_dev(number, place, tmp_path, port):
     command = [sys.executable, 'tools/test_dev.py', config, place.checkpoint(config), '--gpus', 2]
     command += ['--work-dir', place / 'test-dev', '--img', place / 'data' / 'val']
     command += ['--ann-file', place.write('many.json', json.dumps(many))]
-    left, code = interrupt(command, number, 'Epoch(test)', 8, tmp_path / 'log.txt', port)
+    left, code = interrupt(command, number, 'Epoch(test)', 8, 2)
     assert left == {} and code != 0
 
 
-def test_a_measurement(tmp_path, port):
+def test_a_measurement(interrupt):
     options = ['--part', 'attention', '--form', 'auto', '--size', 128, '--seconds', 1000]
     command = [sys.executable, 'benchmarks/attention.py', *options]
-    left, code = interrupt(command, signal.SIGTERM, 'attention 128', 3, tmp_path / 'log.txt', port)
+    left, code = interrupt(command, signal.SIGTERM, 'attention 128', 3)
     assert left == {} and code != 0
 
 
-def test_a_study(tmp_path, port):
+def test_a_study(tmp_path, interrupt):
     options = ['--jobs', 2, '--results', tmp_path / 'study.json', '--work-dir', tmp_path / 'study']
     command = [sys.executable, 'benchmarks/study.py', *options]
-    left, code = interrupt(command, signal.SIGTERM, '2 side by side', 5, tmp_path / 'log.txt', port)
+    left, code = interrupt(command, signal.SIGTERM, '2 side by side', 5)
     assert left == {} and code != 0
