@@ -3,8 +3,10 @@
 from functools import cache
 from types import SimpleNamespace
 
-from mmengine.config import utils
+from mmengine.config import config, utils
 from mmengine.dataset import base_dataset
 
-utils.load = cache(utils.load)  # mmdet's index of a hundred files, for every base that is mmdet's
+# For every base that is mmdet's: its index of a hundred files, and a search of all that is installed.
+utils.load = cache(utils.load)
+config.is_installed = cache(config.is_installed)
 base_dataset.gc = SimpleNamespace(collect=lambda: None)  # through all modules, for every data set
