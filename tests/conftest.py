@@ -1,6 +1,7 @@
 import patches  # first: an empty yapf takes the place of the real one
 
 # isort: split
+import gc
 import importlib.util
 import os
 import signal
@@ -42,6 +43,11 @@ def pytest_configure(config):
     if config.getoption('dist', 'no') == 'no':
         path = [*patches.STUBS, os.environ.get('PYTHONPATH')]
         os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, path))
+
+
+def pytest_collection_finish():
+    """The collector need not go through all that has been imported, again and again."""
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

@@ -24,7 +24,7 @@ class Interruption(BaseException):
 @pytest.fixture
 def interrupted():
     """Interrupt this process once it has started another, which is the only item of the list."""
-    started = []
+    started, others = [], set(multiprocessing.active_children())
 
     def interrupt(*_):
         raise Interruption
@@ -32,7 +32,7 @@ def interrupted():
     def wait_and_interrupt():
         while not started:
             time.sleep(0.1)
-            started.extend(multiprocessing.active_children())
+            started.extend(set(multiprocessing.active_children()) - others)
         time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGALRM)
 

@@ -32,7 +32,7 @@ from lesa_mmdet.datasets.shapes import generate
 from lesa_mmdet.upstream import MODELS
 from lesa_mmdet.utils.command import explain
 
-from helpers.configs import shrink
+from helpers.configs import load, shrink
 from helpers.paths import DEMO, ROOT
 from patches.forked import execute, run_forked
 from programs.read_in_children import limit_memory
@@ -79,7 +79,7 @@ class Place:
 
     def config(self, change: Callable[[Config], Any] | None = None) -> Path:
         """A tiny detector on these images, which trains one epoch within seconds."""
-        cfg = shrink(Config.fromfile(DEMO))
+        cfg = shrink(load(DEMO.stem))
         cfg.model.backbone.input_size = (64, 64)
         root = self.folder / 'data'
         for split, name in (('train', 'train'), ('val', 'val'), ('test', 'val')):

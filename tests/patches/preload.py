@@ -7,13 +7,13 @@ import matplotlib.figure  # noqa: F401
 import mmdet.apis  # noqa: F401
 import pycocotools.coco  # noqa: F401
 import torch._dynamo  # noqa: F401 (by every optimizer)
-from mmengine.config import Config
 
 import lesa_mmdet  # noqa: F401
 
 import patches.quick_mmengine  # noqa: F401
+from helpers.configs import load
 from helpers.paths import DEMO
 
 PATH = sys.path.copy()  # which a test's process may have changed for itself
-Config.fromfile(DEMO)
+load(DEMO.stem)
 gc.freeze()  # what the collector touches, a forked process has to copy
