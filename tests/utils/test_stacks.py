@@ -87,12 +87,13 @@ def test_something_else_of_that_name(tmp_path, module, as_file):
     other.touch() if as_file else other.mkdir()
     if not as_file:
         (other / '__init__.py').touch()
+    path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
     result = subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', 'import lesa_mmdet'],
         capture_output=True,
         encoding='utf-8',
         cwd=tmp_path,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        env={**os.environ, 'PYTHONPATH': path},
     )
     last = result.stderr.splitlines()[-1]
     assert last.startswith('ModuleNotFoundError: ') and f'takes {module} from {other}, ' in last
