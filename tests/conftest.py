@@ -97,12 +97,12 @@ def coco_root():
 
 
 @pytest.fixture(scope='session')
-def ranks(tmp_path_factory):
+def ranks():
     """Environment variables with which distributed processes are forked with mmdet imported."""
     if patches.PLAIN or sys.platform != 'linux':
         yield {}
         return
-    with ranks_server(tmp_path_factory.mktemp('ranks')) as client:
+    with ranks_server() as client:
         yield {'PYTHON_EXEC': str(client)}
 
 

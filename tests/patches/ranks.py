@@ -1,60 +1,46 @@
 """The distributed processes that torchrun starts, forked as well: each would import for seconds.
 
-torchrun starts them with the program that PYTHON_EXEC names. That is a client here: it hands its
-arguments to a server, which forks, and it passes signals on, ends as the process ends, and takes it
-along if it is killed.
+torchrun starts them with the program that PYTHON_EXEC names. That is a client here (rank.py): it
+hands its arguments to a server, which forks; it passes signals on, ends as the process ends, and
+takes it along if it is killed.
 """
 
 import json
 import multiprocessing
 import os
 import runpy
-import signal
+import shlex
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from patches.forked import run_in_this_process, start_server
 
-CLIENT = f"""#!{sys.executable} -IS
-import json, os, signal, socket, sys
-from pathlib import Path
-
-server = socket.socket(socket.AF_UNIX)
-server.connect(str(Path(__file__).with_name('socket')))
-request = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd(), os.getpid()])
-socket.send_fds(server, [request.encode() + b'\\0'], [1, 2])
-for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-    signal.signal(number, lambda number, frame: server.send(bytes([number])))
-code = int(server.recv(9) or -signal.SIGKILL)
-if code in (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP):
-    signal.signal(-code, signal.SIG_DFL)
-if code < 0:
-    os.kill(os.getpid(), -code)
-sys.exit(code)
-"""
 FORK = multiprocessing.get_context('fork')
 
 
 @contextmanager
-def ranks_server(folder: Path) -> Iterator[Path]:
-    """Serve a client, which is written into an empty folder."""
-    client = folder / 'python'
-    client.write_text(CLIENT, encoding='utf-8')
-    client.chmod(0o755)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(folder / 'socket'))
+def ranks_server() -> Iterator[Path]:
+    """Serve a client, whose path this is."""
+    # A folder of this user alone, and with a short path: a socket's may have 107 characters.
+    with TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+        address, client = f'{folder}/socket', Path(folder, 'python')
+        command = [sys.executable, '-IS', str(Path(__file__).with_name('rank.py')), address]
+        client.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', encoding='utf-8')
+        client.chmod(0o755)
+        listener.bind(address)
         listener.listen()
         server = start_server().Process(target=_serve, args=(listener,))
         server.start()
-    try:
-        yield client
-    finally:
-        server.kill()
-        server.join()
+        try:
+            yield client
+        finally:
+            server.kill()
+            server.join()
 
 
 def _serve(listener: socket.socket) -> None:
@@ -78,9 +64,10 @@ def _attend(connection: socket.socket) -> None:
     process.start()
     while process.sentinel not in wait([connection, process.sentinel]):
         number = connection.recv(1)
-        os.kill(process.pid, number[0] if number else signal.SIGKILL)
         if not number:  # the client was killed
-            break
+            process.kill()
+            return
+        os.kill(process.pid, number[0])
     process.join()
     connection.sendall(str(process.exitcode).encode())
 
